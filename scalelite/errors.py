@@ -1,0 +1,200 @@
+"""One tree of exceptions; each class knows its exit status, its HTTP status and its BigBlueButton messageKey.
+
+Raise with facts (`raise LockTimeout(holder=...)`); the words are made here, and never contain a secret.
+Exit statuses: spec/plan.md. Keys and messages: spec/bbb-api.md, as Scalelite v1.8.5 answers them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ScaleliteError(Exception):
+    """Base of all errors that this program raises on purpose; `hint` says what to do about it."""
+
+    exit_status: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+# --- what commands run into ------------------------------------------------------------------------------------------
+
+
+class UsageError(ScaleliteError):
+    """The command line cannot be meant as it stands, or nobody is there to confirm it."""
+
+    exit_status = 64
+    http_status = 400
+
+
+class SettingInvalid(UsageError):
+    """An environment variable holds what it cannot mean."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name}={value!r}: expected {expected}", hint="see docs/reference/settings.md")
+
+
+class DatabaseAway(ScaleliteError):
+    """Postgres does not answer, or not in time."""
+
+    http_status = 503
+
+
+class EmbeddedPostgresError(ScaleliteError):
+    """The embedded Postgres cannot be found or started."""
+
+
+class PortTaken(ScaleliteError):
+    """Something else listens where we want to."""
+
+    def __init__(self, host: str, port: int | str, option: str = "--port") -> None:
+        super().__init__(f"{host}:{port} is in use", hint=f"choose another with {option}")
+
+
+class InventoryInvalid(ScaleliteError):
+    """An inventory has problems; each is a line of its own, sorted by place."""
+
+    exit_status = 3
+    http_status = 422
+
+    def __init__(self, problems: Sequence[object]) -> None:
+        count = len(problems)
+        super().__init__(f"{count} problem{'' if count == 1 else 's'} in the inventory")
+        self.problems = tuple(problems)
+
+
+class StalePlan(ScaleliteError):
+    """The cluster is no longer what the plan was made for."""
+
+    exit_status = 4
+    http_status = 409
+
+
+class GuardRefused(ScaleliteError):
+    """A guard stops the plan: it would do more harm than was allowed."""
+
+    exit_status = 5
+    http_status = 409
+
+
+class LockTimeout(ScaleliteError):
+    """Another apply holds the lock."""
+
+    exit_status = 6
+    http_status = 409
+
+    def __init__(self, waited_s: float, holder: str) -> None:
+        super().__init__(
+            f"the lock was not had within {waited_s:g} s; it is held by {holder}",
+            hint="wait for it, or give a longer --lock-timeout",
+        )
+
+
+class ApplyFailed(ScaleliteError):
+    """An apply ran into an error and was rolled back: nothing was written."""
+
+    exit_status = 7
+
+
+# --- what front ends are told, as BigBlueButton XML ------------------------------------------------------------------
+
+
+class ApiError(ScaleliteError):
+    """Base of the answers FAILED; status 200 as BigBlueButton gives them."""
+
+    http_status = 200
+    message_key: ClassVar[str] = "internalError"
+    text: ClassVar[str] = "An internal error occurred."
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.text)
+
+
+class ChecksumError(ApiError):
+    """The call is not signed with a secret of its tenant."""
+
+    message_key = "checksumError"
+    text = "You did not pass the checksum security check"
+
+
+class MissingMeetingId(ApiError):
+    """The call names no meeting."""
+
+    message_key = "missingParamMeetingID"
+    text = "You must specify a meeting ID for the meeting."
+
+
+class InvalidParameter(ApiError):
+    """A parameter's value cannot be used."""
+
+    message_key = "validationError"
+    text = "A parameter is not valid."
+
+
+class MeetingNotFound(ApiError):
+    """No such meeting, or not this tenant's: the same answer for both."""
+
+    message_key = "notFound"
+    text = "We could not find a meeting with that meeting ID - perhaps the meeting is not yet running?"
+
+
+class ServerUnavailable(ApiError):
+    """The meeting's server is offline or disabled."""
+
+    message_key = "serverUnavailable"
+    text = "The server for this meeting is disabled/offline."
+
+
+class NoServer(ApiError):
+    """No server may take a new meeting."""
+
+    text = "Could not find any available servers."
+
+
+class ServerTagUnavailable(ApiError):
+    """The call requires a tag that no server that could take the meeting has."""
+
+    message_key = "serverTagUnavailable"
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(f"There is no available server with the required tag={tag}.")
+
+
+class UpstreamFailed(ApiError):
+    """A server gave no answer that can be passed on; names neither it nor the reason to the caller."""
+
+    text = "Unable to access meeting on server."
+
+
+class CreateFailed(UpstreamFailed):
+    """A server did not create the meeting; the claim is taken back."""
+
+    text = "Unable to create meeting on server."
+
+
+class UnsupportedRequest(ApiError):
+    """No such call, or not with this method."""
+
+    message_key = "unsupportedRequest"
+    text = "This request is not supported."
+
+
+class UnsupportedContentType(ApiError):
+    """A POST whose body is of a type that this call does not take."""
+
+    message_key = "unsupportedContentType"
+    text = "POST request Content-Type is missing or unsupported"
+
+
+class ServiceNotReady(ApiError):
+    """Postgres is away and the answer is not in memory."""
+
+    http_status = 503
+    text = "The service is not ready."

@@ -1,0 +1,216 @@
+"""The environment, read once into frozen Settings; the only reader of the environment, and its own manual.
+
+Each field says the variable, what it means and how its text is read. Names and defaults: spec/settings.md, which are
+Scalelite's own where it has one, so that an existing environment file works.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import socket
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+
+from scalelite.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Network, IPv6Network
+
+T = TypeVar("T")
+Params = tuple[tuple[str, str], ...]
+
+ALGORITHMS: Final = ("SHA1", "SHA256", "SHA384", "SHA512")
+_SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Reader(NamedTuple):
+    """How a variable's text becomes a value; raises ValueError where it cannot."""
+
+    parse: Callable[[str], Any]
+    expected: str
+    secret: bool = False
+
+
+def _boolean(text: str) -> bool:
+    return {"true": True, "false": False}[text.strip().lower()]
+
+
+def _at_least(lowest: float, kind: type[T]) -> Callable[[str], T]:
+    def parse(text: str) -> T:
+        number: Any = kind(text)  # type: ignore[call-arg]
+        if not lowest <= number < float("inf"):
+            raise ValueError
+        return number  # type: ignore[no-any-return]
+
+    return parse
+
+
+def _params(text: str) -> Params:
+    """`a=b,c=d`, split at the first `=`; or a JSON object, for values with commas."""
+    if text.lstrip().startswith("{"):
+        pairs = json.loads(text)
+        if not all(isinstance(value, str | int | float | bool) for value in pairs.values()):
+            raise ValueError
+        return tuple((name, value if isinstance(value, str) else json.dumps(value)) for name, value in pairs.items())
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise ValueError
+    return tuple((name.strip(), value) for name, _, value in pairs)
+
+
+def _algorithms(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().upper() for name in text.split(":"))
+    if not set(names) <= set(ALGORITHMS):
+        raise ValueError
+    return names
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError
+    return int(match[1]) * _SIZES[match[2].upper()]
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    table = {word.lower(): word for word in words}
+    return lambda text: table[text.strip().lower()]
+
+
+BOOLEAN = Reader(_boolean, "true or false")
+COUNT = Reader(_at_least(0, int), "a whole number from 0")
+POSITIVE = Reader(_at_least(1, int), "a whole number from 1")
+SECONDS = Reader(_at_least(0.001, float), "seconds above 0")
+PARAMS = Reader(_params, "a=b,c=d or a JSON object of texts")
+TEXT = Reader(str, "a text")
+URL = Reader(str, "a Postgres URL", secret=True)
+SECRET = Reader(str, "a text", secret=True)
+SECRETS = Reader(lambda text: tuple(part for part in text.split(":") if part), "secrets, ':' between", secret=True)
+NAMES = Reader(lambda text: tuple(part.strip() for part in text.split(",") if part.strip()), "names, ',' between")
+PATH = Reader(Path, "a path")
+
+
+def _env(name: str, default: T, reader: Reader, manual: str) -> T:
+    return field(default=default, repr=not reader.secret, metadata={"env": name, "reader": reader, "manual": manual})
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says; secrets are left out of its repr."""
+
+    database_url: str = _env("DATABASE_URL", "", URL, "Postgres 15 or later. Unset: the embedded one, where it was asked for.")
+    listen_database_url: str = _env("LISTEN_DATABASE_URL", "", URL, "A direct connection for NOTIFY, when DATABASE_URL goes through a transaction pooler. Unset: DATABASE_URL.")
+    home: Path | None = _env("SCALELITE_HOME", None, PATH, "Folder of the embedded Postgres.")
+    inventory: str = _env("SCALELITE_INVENTORY", "", TEXT, "The inventory that commands use without -i.")
+    actor: str = _env("SCALELITE_ACTOR", "", TEXT, "Who revisions are written for. Unset: the CI job, else user@host.")
+
+    loadbalancer_secret: str = _env("LOADBALANCER_SECRET", "", SECRET, "Secret of applications without tenants. Empty is an error, not an empty secret.")
+    loadbalancer_secrets: tuple[str, ...] = _env("LOADBALANCER_SECRETS", (), SECRETS, "More of them, ':' between.")
+    checksum_algorithms: tuple[str, ...] = _env("LOADBALANCER_CHECKSUM_ALGORITHM", (), Reader(_algorithms, "SHA1, SHA256, SHA384 or SHA512, ':' between"), "Accepted checksums; if set, the strongest is used towards servers. Unset: SHA1:SHA256:SHA512 are accepted and SHA256 is used.")
+    multitenancy: bool = _env("MULTITENANCY_ENABLED", default=False, reader=BOOLEAN, manual="Tenants by host name.")
+    url_host: str = _env("URL_HOST", "", Reader(lambda text: text.strip().lower(), "a host name"), "The domain of the service; when set, other hosts are refused.")
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _env("TRUSTED_PROXIES", (), Reader(_networks, "addresses or networks, ',' between"), "Addresses whose X-Forwarded-* headers count.")
+    bind: str = _env("BIND", "0.0.0.0", TEXT, "Address that the service listens on.")  # noqa: S104 - a server's default
+    port: int = _env("PORT", 3000, COUNT, "Port that the service listens on.")
+    workers: int = _env("WEB_CONCURRENCY", os.cpu_count() or 1, POSITIVE, "Worker processes. Unset: the number of processors.")
+
+    poll_interval_s: float = _env("POLL_INTERVAL", 60.0, SECONDS, "Seconds between polls.")
+    poller_concurrency: int = _env("POLLER_CONCURRENCY", 200, POSITIVE, "Servers that are polled at once.")
+    poller_timeout_s: float = _env("POLLER_WAIT_TIMEOUT", 10.0, SECONDS, "Seconds for one server's poll.")
+    connect_timeout_s: float = _env("CONNECT_TIMEOUT", 5.0, SECONDS, "Seconds to connect to a server.")
+    response_timeout_s: float = _env("RESPONSE_TIMEOUT", 10.0, SECONDS, "Seconds to wait for a server's answer; 9 for a whole call at most.")
+
+    healthy_threshold: int = _env("SERVER_HEALTHY_THRESHOLD", 1, POSITIVE, "Good polls in a row until an offline server recovers. The inventory's cluster section wins.")
+    unhealthy_threshold: int = _env("SERVER_UNHEALTHY_THRESHOLD", 2, POSITIVE, "Failed polls in a row until a server is offline. The inventory's cluster section wins.")
+    min_user_count: int = _env("LOAD_MIN_USER_COUNT", 15, COUNT, "Users that a young meeting counts at least. The inventory's cluster section wins.")
+    join_buffer_minutes: int = _env("LOAD_JOIN_BUFFER_TIME", 15, COUNT, "Minutes for which a meeting is young. The inventory's cluster section wins.")
+    max_meeting_duration: int = _env("MAX_MEETING_DURATION", 0, COUNT, "Minutes that a meeting may last; 0 for no limit. The inventory's cluster section wins.")
+    default_create_params: Params = _env("DEFAULT_CREATE_PARAMS", (), PARAMS, "Parameters of create where the call does not say. The inventory's cluster section wins.")
+    override_create_params: Params = _env("OVERRIDE_CREATE_PARAMS", (), PARAMS, "Parameters of create whatever the call says. The inventory's cluster section wins.")
+    default_join_params: Params = _env("DEFAULT_JOIN_PARAMS", (), PARAMS, "Parameters of join where the call does not say. The inventory's cluster section wins.")
+    override_join_params: Params = _env("OVERRIDE_JOIN_PARAMS", (), PARAMS, "Parameters of join whatever the call says. The inventory's cluster section wins.")
+    create_exclude_params: tuple[str, ...] = _env("CREATE_EXCLUDE_PARAMS", (), NAMES, "Parameters that create does not pass on.")
+    join_exclude_params: tuple[str, ...] = _env("JOIN_EXCLUDE_PARAMS", (), NAMES, "Parameters that join does not pass on.")
+    get_meetings_disabled: bool = _env("GET_MEETINGS_API_DISABLED", default=False, reader=BOOLEAN, manual="getMeetings answers that there are none.")
+    voice_bridge_len: int = _env("VOICE_BRIDGE_LEN", 9, Reader(_at_least(5, int), "a whole number from 5"), "Digits of a voice bridge.")
+    form_bodies: bool = _env("FORM_BODIES", default=True, reader=BOOLEAN, manual="Take a form body's parameters where the query holds nothing but the checksum.")
+    max_body_bytes: int = _env("MAX_BODY_SIZE", 100 << 20, Reader(_bytes, "a size such as 100MiB"), "The largest body that is taken.")
+    build_number: str = _env("BUILD_NUMBER", "", TEXT, "Shown by the index.")
+
+    log_level: str = _env("LOG_LEVEL", "info", Reader(_one_of("debug", "info", "warning", "error"), "debug, info, warning or error"), "How much is logged, on standard error. RAILS_LOG_LEVEL is taken too.")
+    log_format: str = _env("LOG_FORMAT", "text", Reader(_one_of("text", "json"), "text or json"), "One line an event, as text or JSON.")
+    auto_migrate: bool = _env("AUTO_MIGRATE", default=True, reader=BOOLEAN, manual="Migrate the database at start.")
+    # fmt: on
+
+    @property
+    def accepted_algorithms(self) -> tuple[str, ...]:
+        """Checksum algorithms that calls may be signed with."""
+        return self.checksum_algorithms or ("SHA1", "SHA256", "SHA512")
+
+    @property
+    def upstream_algorithm(self) -> str:
+        """The algorithm towards servers, where neither cluster nor server says."""
+        return max(self.checksum_algorithms, key=ALGORITHMS.index, default="SHA256")
+
+    @property
+    def call_secrets(self) -> tuple[str, ...]:
+        """The secrets of calls where there are no tenants."""
+        return ((self.loadbalancer_secret,) if self.loadbalancer_secret else ()) + self.loadbalancer_secrets
+
+
+# Where two names mean one setting, the first is ours.
+_ALIASES: Final = {"LOG_LEVEL": "RAILS_LOG_LEVEL"}
+_EMPTY_COUNTS: Final = frozenset({"LOADBALANCER_SECRET"})
+LogFormat = Literal["text", "json"]
+
+
+def process_environment() -> dict[str, str]:
+    """Return the environment of this process, for the templates of inventories."""
+    return dict(os.environ)
+
+
+def process_settings() -> Settings:
+    """Read the environment of this process; raises SettingInvalid."""
+    return read_settings(os.environ)
+
+
+def _actor(environment: Mapping[str, str]) -> str:
+    """Return who acts where nobody says: the CI job with its address, else user@host."""
+    if job := environment.get("CI_JOB_URL"):
+        return f"{environment.get('GITLAB_USER_LOGIN', 'ci')} {job}"
+    if run := environment.get("GITHUB_RUN_ID"):
+        repository = f"{environment.get('GITHUB_SERVER_URL', '')}/{environment.get('GITHUB_REPOSITORY', '')}"
+        return f"{environment.get('GITHUB_ACTOR', 'ci')} {repository}/actions/runs/{run}"
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the environment; a value that cannot be meant raises SettingInvalid. An empty value counts as unset."""
+    values: dict[str, Any] = {"actor": environment.get("SCALELITE_ACTOR") or _actor(environment)}
+    for entry in fields(Settings):
+        name: str = entry.metadata["env"]
+        text = environment.get(name) or environment.get(_ALIASES.get(name, name), "")
+        if text:
+            values[entry.name] = _read(name, text, entry.metadata["reader"])
+        elif name in environment and name in _EMPTY_COUNTS:
+            raise SettingInvalid(name, "", "a secret, or the variable left out")
+    return Settings(**values)
+
+
+def _read(name: str, text: str, reader: Reader) -> object:
+    try:
+        return reader.parse(text)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        shown = "(not shown)" if reader.secret else text
+        raise SettingInvalid(name, shown, reader.expected) from error
