@@ -1,0 +1,1 @@
+"""Decides and never does: no files, sockets, environment, clock, randomness or logging."""

@@ -1,0 +1,156 @@
+"""Where meetings go: load, tags, the choice among servers, health; pure functions over what was observed.
+
+Load and tag rules: spec/bbb-api.md, create 3. Health: spec/operations.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from scalelite.errors import NoServer, ServerTagUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scalelite.core.model import Health, LoadWeights, ServerSpec, ServerStatus, State
+
+_STRICTNESS: Final[Mapping[State, int]] = {"enabled": 0, "cordoned": 1, "disabled": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The load formula's parameters; the buffer is how long a meeting counts as young."""
+
+    weights: LoadWeights
+    min_user_count: int = 15
+    join_buffer_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class SeenMeeting:
+    """A meeting as a server lists it; `created_ms` is BigBlueButton's createTime, in milliseconds."""
+
+    meeting_id: str
+    created_ms: int
+    users: int = 0
+    voice: int = 0
+    videos: int = 0
+    breakout: bool = False
+    tenant_id: str = ""
+
+
+def meeting_load(load: Load, meeting: SeenMeeting, now_ms: int) -> float:
+    """Return what one meeting adds to its server's load, before the server's multiplier."""
+    young = not meeting.breakout and now_ms - meeting.created_ms < load.join_buffer_s * 1000
+    users = max(meeting.users, load.min_user_count) if young else meeting.users
+    weights = load.weights
+    return weights.meeting + weights.user * users + weights.voice * meeting.voice + weights.video * meeting.videos
+
+
+def reservation(load: Load) -> float:
+    """Return what a meeting that is being created adds: what the formula gives for one of age 0 without users."""
+    return meeting_load(load, SeenMeeting("", created_ms=0), now_ms=0)
+
+
+# --- tags and choice -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TagRule:
+    """A parsed `meta_server-tag`, as `text` without its `!`; an empty one of `tags` stands for untagged servers."""
+
+    text: str
+    tags: frozenset[str]
+    required: bool
+
+    @classmethod
+    def parse(cls, text: str) -> TagRule:
+        """Read `a;b`, `none` for untagged, and a trailing `!`; blank means untagged servers only."""
+        named = text.removesuffix("!")
+        if not named.strip():
+            return cls(named, frozenset({""}), required=False)
+        tags = frozenset("" if name == "none" else name for part in named.split(";") if (name := part.strip()))
+        return cls(named, tags, required=text != named)
+
+
+def effective_state(declared: State, held: State | None) -> State:
+    """Return the stricter of what is declared and what is held."""
+    return max(declared, held or "enabled", key=_STRICTNESS.__getitem__)
+
+
+def may_take_meetings(spec: ServerSpec, status: ServerStatus, held: State | None) -> bool:
+    """Say whether new meetings may be placed on a server: enabled, online and below its caps."""
+    state: State = "disabled" if spec.state == "not enabled" else spec.state
+    return (
+        effective_state(state, held) == "enabled"
+        and status.health == "online"
+        and (not spec.max_meetings or status.meetings < spec.max_meetings)
+        and (not spec.max_users or status.users < spec.max_users)
+    )
+
+
+def eligible(takers: Mapping[str, Sequence[str]], rule: TagRule) -> list[str]:
+    """Return the ids of the servers that the tag rule allows, of those that may take meetings (ids by tag)."""
+    found = [server for tag in rule.tags for server in takers.get(tag, ())]
+    return found if found or rule.required else list(takers.get("", ()))
+
+
+def no_server(rule: TagRule) -> NoServer | ServerTagUnavailable:
+    """Return the error for a tag rule that no server satisfies."""
+    return ServerTagUnavailable(rule.text) if rule.required else NoServer()
+
+
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Polls in a row: failed ones until offline, good ones until an offline server begins to recover."""
+
+    unhealthy: int = 2
+    healthy: int = 1
+    suspect_fraction: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A server's health as a score from 0 (online) to 2 x the unhealthy threshold (offline)."""
+
+    health: Health = "unknown"
+    score: int = 0
+    good_polls: int = 0
+
+
+def after_poll(before: Condition, *, answered: bool, thresholds: Thresholds, suspect: bool = False) -> Condition:
+    """Return the condition after a poll: a failed one adds 2 to the score, a good one takes 1 away.
+
+    `suspect`: the poller suspects its own network, so that nobody goes offline by this failure.
+    """
+    highest = 2 * thresholds.unhealthy
+    if not answered:
+        bound = highest - 1 if suspect and before.health != "offline" else highest
+        score = min(before.score + 2, bound)
+        return Condition("offline" if score == highest else "unhealthy", score, 0)
+    good = before.good_polls + 1
+    if before.health == "unknown":
+        return Condition("online", 0, good)
+    if before.health == "offline" and good < thresholds.healthy:
+        return Condition("offline", before.score, good)
+    score = max(before.score - 1, 0)
+    return Condition("unhealthy" if score else "online", score, good)
+
+
+def poller_suspects_itself(polled: int, failed: int, fraction: float) -> bool:
+    """Say whether so many servers failed in one round that the fault is more likely the poller's own network."""
+    return polled > 1 and failed >= fraction * polled
+
+
+Verdict = Literal["keep", "count missed", "remove"]
+
+
+def verdict_on_missing(missed_before: int, age_s: float, grace_s: float = 30.0) -> Verdict:
+    """Say what becomes of a meeting that a good poll of its server did not list; never by age alone (PO-1, PO-2)."""
+    if age_s < grace_s:
+        return "keep"
+    return "remove" if missed_before + 1 >= 2 else "count missed"

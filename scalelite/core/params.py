@@ -1,0 +1,122 @@
+"""The parameters of create and join: defaults < call < overrides, what is left out, what only we may say.
+
+Rules: spec/bbb-api.md, create 5 and join.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from uuid import UUID
+
+    from scalelite.core.wire import Params
+
+TAG: Final = "meta_server-tag"
+# Metadata that only the load balancer may set, in any letter case: BigBlueButton lower-cases the keys.
+OURS: Final = frozenset({"meta_tenant-id", "meta_tenant-name", "meta_secret-lrs-payload", TAG})
+VOICE_BRIDGE_CANDIDATES: Final = 16
+_UNJOINABLE_BRIDGE: Final = "99999"
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What a kind of call gets beside its own parameters, from the cluster and from its tenant."""
+
+    cluster_default: Mapping[str, str] = field(default_factory=dict)
+    tenant_default: Mapping[str, str] = field(default_factory=dict)
+    cluster_override: Mapping[str, str] = field(default_factory=dict)
+    tenant_override: Mapping[str, str] = field(default_factory=dict)
+
+    def merge(self, call: Mapping[str, str]) -> Params:
+        """Return the call's parameters over the defaults and under the overrides; a tenant's win over the cluster's."""
+        return {**self.cluster_default, **self.tenant_default, **call, **self.cluster_override, **self.tenant_override}
+
+    def tag(self, call: Mapping[str, str]) -> str:
+        """Return the first wanted server tag that is not empty, or ''."""
+        order = (self.tenant_override, self.cluster_override, call, self.tenant_default, self.cluster_default)
+        return next((tag for layer in order if (tag := layer.get(TAG, ""))), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a create carries because of where its meeting was placed."""
+
+    server_tag: str
+    voice_bridge: str
+    moderator_pw: str
+    new: bool
+
+
+def for_create(
+    call: Mapping[str, str],
+    layers: Layers,
+    placement: Placement,
+    *,
+    tenant: tuple[UUID, str] | None,
+    excluded: Iterable[str] = (),
+    max_duration: int = 0,
+) -> Params:
+    """Return the parameters that the server gets; `tenant` is id and name, None without multitenancy."""
+    left_out = set(excluded)
+    merged = layers.merge(call).items()
+    params = {name: value for name, value in merged if name.lower() not in OURS and name not in left_out}
+    _set_password(params, call, placement)
+    if max_duration:
+        params["duration"] = capped_duration(params.get("duration", ""), max_duration)
+    params["voiceBridge"] = placement.voice_bridge
+    if placement.server_tag:
+        params[TAG] = placement.server_tag
+    if tenant:
+        params["meta_tenant-id"], params["meta_tenant-name"] = str(tenant[0]), tenant[1]
+    return params
+
+
+def _set_password(params: Params, call: Mapping[str, str], placement: Placement) -> None:
+    """BigBlueButton compares passwords only: a repeat must bring the ones that the first create brought, or none."""
+    if params.get("moderatorPW"):
+        return
+    params.pop("moderatorPW", None)
+    if placement.new or call.get("attendeePW"):
+        params["moderatorPW"] = placement.moderator_pw
+
+
+def for_join(call: Mapping[str, str], layers: Layers, excluded: Iterable[str] = ()) -> Params:
+    """Return the parameters of the URL that the user is sent to."""
+    left_out = set(excluded)
+    return {name: value for name, value in layers.merge(call).items() if name not in left_out}
+
+
+def capped_duration(asked: str, longest: int) -> str:
+    """Return the duration in minutes; a missing one and 0, which means no end, count as too long."""
+    minutes = int(asked) if asked.isascii() and asked.isdigit() else 0
+    return str(minutes if 0 < minutes <= longest else longest)
+
+
+def voice_bridges(meeting_id: str, digits: int) -> list[str]:
+    """Return candidates for a meeting's dial-in number, the preferred first; the same for the same id.
+
+    The first is what Scalelite gives: Ruby's generator is Python's, seeded with the same 128 bits of the id's hash.
+    The first digit is never 0, and 99999 makes a meeting unjoinable (bigbluebutton.md 1.4).
+    """
+    hashed = hashlib.sha256(meeting_id.encode()).digest()
+    seed = int.from_bytes(hashed[0:8], "little") << 64 | int.from_bytes(hashed[8:16], "little")
+    generator = random.Random(seed)  # noqa: S311 - a number that anybody may dial
+    found: list[str] = []
+    while len(found) < VOICE_BRIDGE_CANDIDATES:
+        number = "".join(str(_digit(generator, 1 if place == 0 else 0)) for place in range(digits))
+        if number not in found and number != _UNJOINABLE_BRIDGE:
+            found.append(number)
+    return found
+
+
+def _digit(generator: random.Random, lowest: int) -> int:
+    """Draw as Ruby's Random.rand(lowest..9) does: masked bits, drawn again while they are too large."""
+    span = 9 - lowest
+    while (bits := generator.getrandbits(32) & 15) > span:
+        pass
+    return bits + lowest

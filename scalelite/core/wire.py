@@ -1,0 +1,225 @@
+"""The BigBlueButton wire format: raw queries, checksums, XML; knows no tenant, no server and no socket.
+
+The rules are in spec/bbb-api.md (Checksum) and bigbluebutton.md 1.2. What is signed is the query as it came, byte for
+byte: it is never decoded and encoded again before it is verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote_to_bytes
+from xml.sax.saxutils import escape
+
+from lxml import etree
+
+from scalelite.errors import ApiError, ChecksumError, InvalidParameter, MissingMeetingId, UpstreamFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Params = dict[str, str]
+
+# Parameters that route or authorise: a call that repeats one of them is refused.
+SINGLE: Final = frozenset({"meetingID", "checksum", "password", "moderatorPW", "attendeePW", "role", "recordID"})
+MAX_ANSWER_BYTES: Final = 8 << 20
+
+# By the number of hex digits, which is how BigBlueButton tells them apart.
+_HASHES: Final = {
+    40: ("SHA1", hashlib.sha1),
+    64: ("SHA256", hashlib.sha256),
+    96: ("SHA384", hashlib.sha384),
+    128: ("SHA512", hashlib.sha512),
+}
+_BY_NAME: Final = dict(_HASHES.values())
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+_NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+# --- checksums -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SignedQuery:
+    """A query string without its checksum, as it was signed, and the checksum."""
+
+    rest: str
+    checksum: str
+
+
+def take_checksum(raw_query: str) -> SignedQuery:
+    """Split off the one segment named `checksum`, with one `&`; raises ChecksumError for none or several."""
+    segments = raw_query.split("&")
+    places = [
+        place for place, segment in enumerate(segments) if segment == "checksum" or segment.startswith("checksum=")
+    ]
+    if len(places) != 1:
+        raise ChecksumError
+    checksum = segments.pop(places[0]).partition("=")[2]
+    return SignedQuery("&".join(segments), checksum)
+
+
+def verify(call: str, query: SignedQuery, secrets: Sequence[str], algorithms: Sequence[str]) -> str:
+    """Return the secret that the call is signed with; raises ChecksumError. Takes the same time for each secret."""
+    name, function = _HASHES.get(len(query.checksum), ("", hashlib.sha256))
+    if name not in algorithms:
+        raise ChecksumError
+    given = query.checksum.lower().encode("utf-8", "surrogateescape")
+    signed = (call + query.rest).encode("utf-8", "surrogateescape")
+    matching = [
+        secret
+        for secret in secrets
+        if hmac.compare_digest(function(signed + secret.encode()).hexdigest().encode(), given)
+    ]
+    if not matching:
+        raise ChecksumError
+    return matching[0]
+
+
+def sign(call: str, query: str, secret: str, algorithm: str) -> str:
+    """Return the query with its checksum at the end."""
+    checksum = _BY_NAME[algorithm]((call + query + secret).encode()).hexdigest()
+    return f"{query}&checksum={checksum}" if query else f"checksum={checksum}"
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+
+def decode(raw_query: str) -> Params:
+    """Decode a query without its checksum; a repeated name keeps its last value, as in Rack, where that is harmless.
+
+    Raises InvalidParameter for bytes that are not UTF-8 and for repeated names that route or authorise.
+    """
+    params: Params = {}
+    for segment in raw_query.split("&"):
+        if not segment:
+            continue
+        raw_name, _, raw_value = segment.partition("=")
+        name = _text(raw_name)
+        if name in params and name in SINGLE:
+            raise InvalidParameter(f"The parameter {name} was given twice.")
+        params[name] = _text(raw_value)
+    return params
+
+
+def _text(raw: str) -> str:
+    if "%" not in raw and "+" not in raw and raw.isascii():
+        return raw
+    try:
+        return unquote_to_bytes(raw.replace("+", " ").encode("utf-8", "surrogateescape")).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidParameter("The parameters must be in UTF-8.") from None
+
+
+def encode(params: Mapping[str, str]) -> str:
+    """Encode parameters as RFC 3986 has them, so that a stock server takes them."""
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in params.items())
+
+
+def meeting_id(params: Mapping[str, str]) -> str:
+    """Return the meeting's id; raises MissingMeetingId, or InvalidParameter where no meeting can have such an id."""
+    value = params.get("meetingID", "")
+    if not value:
+        raise MissingMeetingId
+    if len(value) > 256 or "," in value or _CONTROL.search(value):
+        raise InvalidParameter("The meeting ID must have 1 to 256 characters, without commas and control characters.")
+    return value
+
+
+# --- XML -------------------------------------------------------------------------------------------------------------
+
+_DECLARATION: Final = b'<?xml version="1.0"?>\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A server's answer that can be passed on: its bytes, and what they say."""
+
+    body: bytes
+    succeeded: bool
+    message_key: str
+    root: etree._Element
+
+    def text(self, name: str) -> str:
+        """Return the text of a child of the answer's root, or ''."""
+        return self.root.findtext(name) or ""
+
+
+def parse_reply(body: bytes) -> Reply:
+    """Read a server's answer; raises UpstreamFailed for what is no BigBlueButton answer (HTML, cut off, with a DTD)."""
+    root = parse_xml(body)
+    code = root.findtext("returncode")
+    if root.tag != "response" or code not in {"SUCCESS", "FAILED"}:
+        raise UpstreamFailed("Response did not include returncode")
+    return Reply(body, code == "SUCCESS", root.findtext("messageKey") or "", root)
+
+
+def parse_xml(body: bytes) -> etree._Element:
+    """Parse XML that nobody vouches for: no DTD, no entities, no network; raises UpstreamFailed."""
+    if len(body) > MAX_ANSWER_BYTES or b"<!DOCTYPE" in body:
+        raise UpstreamFailed("Response did not include returncode")
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        return etree.fromstring(body, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        raise UpstreamFailed("Response did not include returncode") from None
+
+
+def element(name: str, text: str) -> str:
+    """Return one XML element; characters that XML cannot hold become U+FFFD."""
+    return f"<{name}>{escape(_NOT_IN_XML.sub(chr(0xFFFD), text))}</{name}>"
+
+
+def respond(*elements: str) -> bytes:
+    """Return a whole answer made of elements."""
+    return _DECLARATION + "\n".join(("<response>", *elements, "</response>\n")).encode()
+
+
+def success(**texts: str) -> bytes:
+    """Return an answer SUCCESS with elements in the order given."""
+    return respond(element("returncode", "SUCCESS"), *(element(name, text) for name, text in texts.items()))
+
+
+def failure(error: ApiError) -> bytes:
+    """Return the answer FAILED for an error."""
+    return respond(
+        element("returncode", "FAILED"), element("messageKey", error.message_key), element("message", error.message)
+    )
+
+
+def meetings(found: Iterable[etree._Element]) -> bytes:
+    """Return the answer of getMeetings with these meeting elements."""
+    parts = [etree.tostring(meeting, encoding="utf-8", with_tail=False) for meeting in found]
+    if not parts:
+        return respond(
+            element("returncode", "SUCCESS"),
+            element("messageKey", "noMeetings"),
+            element("message", "no meetings were found on this server"),
+            "<meetings/>",
+        )
+    return b"".join(
+        (
+            _DECLARATION,
+            b"<response>\n<returncode>SUCCESS</returncode>\n<meetings>\n",
+            b"\n".join(parts),
+            b"\n</meetings>\n</response>\n",
+        )
+    )
+
+
+def without_secrets(root: etree._Element) -> bool:
+    """Take the xAPI payload out of the metadata of all meetings below `root`; says whether there was any."""
+    found = list(root.iter("secret-lrs-payload"))
+    for payload in found:
+        if (parent := payload.getparent()) is not None:
+            parent.remove(payload)
+    return bool(found)
+
+
+def without_payload(reply: Reply) -> bytes:
+    """Return the answer's bytes without xAPI payloads."""
+    without_secrets(reply.root)
+    return etree.tostring(reply.root, encoding="utf-8")
