@@ -1,0 +1,226 @@
+"""Connections to Postgres, locks and migrations; translates its errors and knows no table but its own.
+
+Everything above gets a connection in autocommit mode: one statement is one round trip, and `transaction()` says
+where there are more. Errors of Postgres carry values of rows, which may be secrets: only their first line goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from scalelite.errors import DatabaseAway, LockTimeout, ScaleliteError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import LiteralString
+
+Connection = psycopg.AsyncConnection[dict[str, Any]]
+
+APPLY_LOCK: Final = (5341, 2)
+_MIGRATION_LOCK: Final = (5341, 3)
+_OLDEST_POSTGRES: Final = 150000
+_MIGRATION_WAIT_S: Final = 60.0
+
+
+class Database:
+    """A pool of connections; closed by its owner."""
+
+    def __init__(self, conninfo: str, *, name: str, pool_size: int = 8, timeout_s: float = 4.5) -> None:
+        """`name` is shown in pg_stat_activity; `timeout_s` bounds each use of a connection by a request."""
+        self.conninfo = conninfo
+        self.name = name
+        self.timeout_s = timeout_s
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo,
+            connection_class=psycopg.AsyncConnection[dict[str, Any]],
+            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": name},
+            min_size=1,
+            max_size=pool_size,
+            timeout=timeout_s,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Connect; raises DatabaseAway."""
+        async with translated():
+            await self._pool.open(wait=True, timeout=10)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close(timeout=2)
+
+    @asynccontextmanager
+    async def use(self, timeout_s: float | None = None) -> AsyncIterator[Connection]:
+        """Lend a connection for a bounded time (seconds); raises DatabaseAway past it, or when Postgres is away."""
+        async with translated(), asyncio.timeout(timeout_s or self.timeout_s), self._pool.connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def dedicated(self) -> AsyncIterator[Connection]:
+        """Open a connection of its own, for long work and for listening."""
+        async with connect(self.conninfo, self.name) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def connect(conninfo: str, name: str) -> AsyncIterator[Connection]:
+    """Open one connection outside any pool."""
+    async with translated():
+        connection = await psycopg.AsyncConnection.connect(
+            conninfo, autocommit=True, row_factory=dict_row, application_name=name, connect_timeout=5
+        )
+    try:
+        async with translated():
+            yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn errors of Postgres into ours; `from None`, since theirs may hold values of rows."""
+    try:
+        yield
+    except (PoolTimeout, TimeoutError):
+        raise DatabaseAway("Postgres did not answer in time") from None
+    except psycopg.OperationalError as error:
+        if isinstance(error, pg.LockNotAvailable):
+            raise
+        raise DatabaseAway(f"Postgres is away: {first_line(error)}", hint="check DATABASE_URL and the server") from None
+    except pg.UndefinedTable:
+        raise DatabaseAway("the database has no tables yet", hint="scalelite db migrate") from None
+    except pg.InsufficientPrivilege as error:
+        raise DatabaseAway(first_line(error), hint="the role of DATABASE_URL needs rights on the tables") from None
+
+
+def first_line(error: psycopg.Error) -> str:
+    """Return what Postgres says without the details, which may hold values, and without a password in a URL."""
+    text = error.diag.message_primary or str(error).partition("\n")[0]
+    return re.sub(r"password=\S+|://[^@\s]*@", "…", text)
+
+
+@asynccontextmanager
+async def apply_lock(connection: Connection, timeout_s: float) -> AsyncIterator[None]:
+    """Open the one transaction that may write declared state; raises LockTimeout naming the holder."""
+    try:
+        async with connection.transaction():
+            wait = f"{max(1, round(timeout_s * 1000))}ms"
+            await connection.execute("SELECT set_config('lock_timeout', %s, true)", (wait,))
+            await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", APPLY_LOCK)
+            await connection.execute("SELECT set_config('lock_timeout', '0', true)")
+            yield
+    except pg.LockNotAvailable:
+        raise LockTimeout(timeout_s, await _lock_holder(connection)) from None
+
+
+async def _lock_holder(connection: Connection) -> str:
+    cursor = await connection.execute(
+        """
+        SELECT a.application_name, a.pid, a.xact_start
+          FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.granted
+        """,
+        APPLY_LOCK,
+    )
+    row = await cursor.fetchone()
+    return (
+        f"{row['application_name']} since {row['xact_start']:%H:%M:%S}" if row else "somebody who has just let go of it"
+    )
+
+
+# --- migrations ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One SQL file; `number` is its order."""
+
+    number: int
+    name: str
+    sql: LiteralString
+    sha256: str
+
+
+def shipped_migrations() -> tuple[Migration, ...]:
+    """Return the migrations of this version, in order."""
+    folder = resources.files("scalelite.store") / "migrations"
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".sql"):
+            sql: Any = entry.read_text(encoding="utf-8")
+            found.append(Migration(int(entry.name[:4]), entry.name, sql, hashlib.sha256(sql.encode()).hexdigest()))
+    return tuple(found)
+
+
+async def migrate(conninfo: str) -> tuple[str, ...]:
+    """Bring the schema to this version's; returns the names of what was done. Safe to run from many places at once."""
+    async with connect(conninfo, "scalelite migrate") as connection:
+        if connection.info.server_version < _OLDEST_POSTGRES:
+            raise DatabaseAway(
+                "Postgres 15 or later is needed", hint=f"this one is {connection.info.server_version // 10000}"
+            )
+        await _hold_migration_lock(connection)
+        return await _migrate(connection)
+
+
+async def _hold_migration_lock(connection: Connection) -> None:
+    """Take the lock by trying: the blocking form deadlocks with CREATE INDEX CONCURRENTLY of the one who has it."""
+    async with asyncio.timeout(_MIGRATION_WAIT_S):
+        while True:
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s, %s) AS had", _MIGRATION_LOCK)
+            if (await cursor.fetchone() or {})["had"]:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def _migrate(connection: Connection) -> tuple[str, ...]:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS migration (number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,"
+        " at timestamptz NOT NULL DEFAULT now())"
+    )
+    done = await _done(connection)
+    wanted = shipped_migrations()
+    if newer := sorted(set(done) - {migration.number for migration in wanted}):
+        raise ScaleliteError(
+            f"the database is of a newer version (migration {newer[-1]})",
+            hint="use the program that migrated it, or a newer one",
+        )
+    applied = []
+    for migration in wanted:
+        if migration.number not in done:
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO migration (number, name, sha256) VALUES (%s, %s, %s)",
+                    (migration.number, migration.name, migration.sha256),
+                )
+            applied.append(migration.name)
+        elif done[migration.number] != migration.sha256:
+            raise ScaleliteError(
+                f"migration {migration.name} was changed after it ran", hint="restore the file as it was released"
+            )
+    return tuple(applied)
+
+
+async def _done(connection: Connection) -> dict[int, str]:
+    cursor = await connection.execute("SELECT number, sha256 FROM migration")
+    return {row["number"]: row["sha256"] for row in await cursor.fetchall()}
+
+
+async def pending_migrations(connection: Connection) -> tuple[str, ...]:
+    """Return the names of the migrations that this version has and the database lacks."""
+    cursor = await connection.execute("SELECT to_regclass('migration') IS NOT NULL AS there")
+    done = await _done(connection) if (await cursor.fetchone() or {})["there"] else {}
+    return tuple(migration.name for migration in shipped_migrations() if migration.number not in done)

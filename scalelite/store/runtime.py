@@ -1,0 +1,230 @@
+"""What is observed and what runs, in Postgres: statuses, holds, meetings and their claims; never declared state."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from scalelite.core.model import Meeting, Secret, ServerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from scalelite.core.model import State
+    from scalelite.store.db import Connection
+
+
+def _meeting(row: Mapping[str, Any]) -> Meeting:
+    return Meeting(**{**row, "moderator_pw": Secret(row["moderator_pw"])})
+
+
+# --- meetings --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Asks for a meeting on one of `servers`; `reservation` is load before the multiplier."""
+
+    tenant: UUID
+    meeting_id: str
+    servers: Sequence[str]
+    reservation: float
+    moderator_pw: str
+    secret: str
+    voice_bridges: Sequence[str]
+
+
+async def claim_meeting(connection: Connection, claim: Claim) -> tuple[bool, Meeting] | None:
+    """Return the meeting and whether this call claimed it; None if no server was eligible. One statement."""
+    cursor = await connection.execute(
+        """
+        SELECT c.claimed, (c.claim).tenant, (c.claim).meeting_id, (c.claim).server, (c.claim).generation,
+               (c.claim).phase, (c.claim).moderator_pw, (c.claim).voice_bridge
+          FROM claim_meeting(%(tenant)s, %(meeting_id)s, %(servers)s, %(reservation)s,
+                             %(moderator_pw)s, %(secret)s, %(voice_bridges)s) c
+        """,
+        {
+            "tenant": claim.tenant,
+            "meeting_id": claim.meeting_id,
+            "servers": list(claim.servers),
+            "reservation": claim.reservation,
+            "moderator_pw": claim.moderator_pw,
+            "secret": claim.secret,
+            "voice_bridges": list(claim.voice_bridges),
+        },
+    )
+    row = await cursor.fetchone()
+    return (row.pop("claimed"), _meeting(row)) if row else None
+
+
+async def find_meeting(connection: Connection, tenant: UUID, meeting_id: str) -> Meeting | None:
+    """Return the tenant's meeting of this id, or None."""
+    cursor = await connection.execute(
+        """
+        SELECT tenant, meeting_id, server, generation, phase, moderator_pw, voice_bridge
+          FROM meeting WHERE tenant = %s AND meeting_id = %s
+        """,
+        (tenant, meeting_id),
+    )
+    row = await cursor.fetchone()
+    return _meeting(row) if row else None
+
+
+async def meetings_of(connection: Connection, tenant: UUID) -> frozenset[tuple[str, str]]:
+    """Return (server, meeting id) of the tenant's meetings."""
+    cursor = await connection.execute("SELECT server, meeting_id FROM meeting WHERE tenant = %s", (tenant,))
+    return frozenset((row["server"], row["meeting_id"]) for row in await cursor.fetchall())
+
+
+async def confirm_meetings(connection: Connection, generations: Sequence[int]) -> None:
+    """Mark claims as kept: a server has created these meetings."""
+    await connection.execute(
+        "UPDATE meeting SET phase = 'running' WHERE generation = ANY (%s) AND phase = 'creating'", (list(generations),)
+    )
+
+
+async def release_claim(connection: Connection, generation: int) -> None:
+    """Take a claim back, with its reservation; not if another call of the same id has confirmed it."""
+    await connection.execute("DELETE FROM meeting WHERE generation = %s AND phase = 'creating'", (generation,))
+
+
+async def mark_ending(connection: Connection, generation: int) -> None:
+    """Keep a meeting whose end was not confirmed, until a poll says that it is gone."""
+    await connection.execute("UPDATE meeting SET phase = 'ending' WHERE generation = %s", (generation,))
+
+
+async def forget_meetings(connection: Connection, generations: Sequence[int]) -> None:
+    """Delete meetings that have ended."""
+    await connection.execute("DELETE FROM meeting WHERE generation = ANY (%s)", (list(generations),))
+
+
+# --- statuses and holds ----------------------------------------------------------------------------------------------
+
+
+async def load_statuses(connection: Connection, seen: int = -1) -> tuple[int, list[ServerStatus]]:
+    """Return the statuses that polls after sequence `seen` wrote, and the highest sequence there is."""
+    cursor = await connection.execute(
+        """
+        SELECT server, health, score, good_polls, meetings, users, largest_meeting, videos, load,
+               bbb_version, polled_at, sequence
+          FROM server_status WHERE sequence > %s
+        """,
+        (seen,),
+    )
+    rows = await cursor.fetchall()
+    highest = max([seen, *(row.pop("sequence") for row in rows)])
+    return highest, [ServerStatus(**row) for row in rows]
+
+
+async def load_holds(connection: Connection) -> dict[str, State]:
+    """Return the held state of each server that is held."""
+    cursor = await connection.execute("SELECT server, state FROM hold WHERE until IS NULL OR until > now()")
+    return {row["server"]: row["state"] for row in await cursor.fetchall()}
+
+
+async def reserved_loads(connection: Connection) -> dict[str, tuple[float, int]]:
+    """Return per server the load (before the multiplier) and the number of meetings that no poll has counted yet."""
+    cursor = await connection.execute(
+        "SELECT server, sum(reservation) AS load, count(*) AS meetings FROM meeting WHERE NOT counted GROUP BY server"
+    )
+    return {row["server"]: (row["load"], row["meetings"]) for row in await cursor.fetchall()}
+
+
+# --- polls -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PollMark:
+    """When a poll began: its number, and the newest claim that was committed before it asked."""
+
+    sequence: int
+    newest_claim: int
+
+
+async def begin_poll(connection: Connection) -> PollMark:
+    """Take a number; claims are numbered in the order of their commits, since they are made under one lock."""
+    cursor = await connection.execute(
+        "SELECT nextval('poll_sequence') AS sequence, coalesce(max(generation), 0) AS newest_claim FROM meeting"
+    )
+    row = await cursor.fetchone()
+    return PollMark(**row) if row else PollMark(0, 0)
+
+
+async def write_statuses(connection: Connection, mark: PollMark, statuses: Iterable[ServerStatus]) -> None:
+    """Write what a poll saw; what a later poll has written stays."""
+    rows = [asdict(status) | {"polled_at": status.polled_at and status.polled_at.isoformat()} for status in statuses]
+    await connection.execute(
+        """
+        INSERT INTO server_status (server, health, score, good_polls, meetings, users, largest_meeting, videos, load,
+                                   bbb_version, polled_at, sequence)
+        SELECT n.server, n.health, n.score, n.good_polls, n.meetings, n.users, n.largest_meeting, n.videos, n.load,
+               n.bbb_version, n.polled_at, %s
+          FROM jsonb_populate_recordset(NULL::server_status, %s) n JOIN server ON server.id = n.server
+        ON CONFLICT (server) DO UPDATE SET
+               health = EXCLUDED.health, score = EXCLUDED.score, good_polls = EXCLUDED.good_polls,
+               meetings = EXCLUDED.meetings, users = EXCLUDED.users, largest_meeting = EXCLUDED.largest_meeting,
+               videos = EXCLUDED.videos, load = EXCLUDED.load, bbb_version = EXCLUDED.bbb_version,
+               polled_at = EXCLUDED.polled_at, sequence = EXCLUDED.sequence
+         WHERE server_status.sequence < EXCLUDED.sequence
+        """,
+        (mark.sequence, Jsonb(rows)),
+    )
+
+
+async def count_meetings(connection: Connection, listed: Sequence[tuple[str, str]]) -> None:
+    """Mark meetings (server, id) that a poll listed: their load is in the polled load from now on."""
+    await connection.execute(
+        """
+        UPDATE meeting m SET counted = true, missed = 0,
+               phase = CASE m.phase WHEN 'creating' THEN 'running' ELSE m.phase END
+          FROM unnest(%s::text[], %s::text[]) AS seen (server, meeting_id)
+         WHERE m.server = seen.server AND m.meeting_id = seen.meeting_id
+           AND (NOT m.counted OR m.missed > 0 OR m.phase = 'creating')
+        """,
+        ([server for server, _ in listed], [meeting_id for _, meeting_id in listed]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A meeting that a good poll of its server did not list."""
+
+    generation: int
+    phase: str
+    missed: int
+    age_s: float
+
+
+async def missing_meetings(
+    connection: Connection, mark: PollMark, servers: Sequence[str], listed: Sequence[tuple[str, str]]
+) -> list[Missing]:
+    """Return the meetings of well-polled servers that were claimed before the poll and not listed by it."""
+    cursor = await connection.execute(
+        """
+        SELECT m.generation, m.phase, m.missed, extract(epoch FROM now() - m.claimed_at)::float8 AS age_s
+          FROM meeting m
+          LEFT JOIN unnest(%s::text[], %s::text[]) AS seen (server, meeting_id)
+            ON m.server = seen.server AND m.meeting_id = seen.meeting_id
+         WHERE m.server = ANY (%s) AND m.generation <= %s AND seen.server IS NULL
+        """,
+        (
+            [server for server, _ in listed],
+            [meeting_id for _, meeting_id in listed],
+            list(servers),
+            mark.newest_claim,
+        ),
+    )
+    return [Missing(**row) for row in await cursor.fetchall()]
+
+
+async def count_missed(connection: Connection, generations: Sequence[int]) -> None:
+    """Count one more poll that missed these meetings."""
+    await connection.execute("UPDATE meeting SET missed = missed + 1 WHERE generation = ANY (%s)", (list(generations),))
+
+
+async def tell_polled(connection: Connection, mark: PollMark) -> None:
+    """Tell the workers that there are new statuses."""
+    await connection.execute("SELECT pg_notify('scalelite_polled', %s)", (str(mark.sequence),))

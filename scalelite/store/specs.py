@@ -1,0 +1,371 @@
+"""Declared state in Postgres: read as the specs of core, written by changes, each with its revision and versions.
+
+Every write happens inside `db.apply_lock`, a set of rows a statement.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, assert_never
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from scalelite.core.model import (
+    NO_SECRET,
+    ClusterSpec,
+    Declared,
+    Key,
+    Kind,
+    Limits,
+    LrsSpec,
+    Retention,
+    Secret,
+    ServerSpec,
+    SettingSpec,
+    TenantSpec,
+    url_key,
+)
+from scalelite.core.plan import ORDER, Change, Create, Facts, Remove, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import LiteralString
+
+    from scalelite.core.model import AnySpec
+    from scalelite.store.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The declared state of the cluster at one revision."""
+
+    declared: Declared
+    revision: int
+    cluster_uuid: UUID
+
+    @property
+    def cluster_name(self) -> str:
+        """The name that the cluster was given, or ''."""
+        spec = self.declared.objects.get(Key(Kind.CLUSTER))
+        return spec.name if isinstance(spec, ClusterSpec) else ""
+
+
+async def ensure_cluster(connection: Connection, fingerprint_key: bytes) -> None:
+    """Make the cluster's one row, if there is none."""
+    await connection.execute(
+        "INSERT INTO cluster (fingerprint_key) VALUES (%s) ON CONFLICT DO NOTHING", (fingerprint_key,)
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+_SERVERS = """
+SELECT id, url, secret, previous_secret, load_multiplier, tag, state, max_meetings, max_users,
+       checksum_algorithm, protect
+  FROM server
+"""
+_TENANTS = """
+SELECT t.id, t.name, t.enabled, t.secrets, t.limits, t.recordings, t.public_url, t.external_voice_bridge, t.protect,
+       t.lrs,
+       coalesce(array_agg(h.host ORDER BY h.host) FILTER (WHERE h.host IS NOT NULL), '{}') AS hosts
+  FROM tenant t LEFT JOIN tenant_host h ON h.tenant = t.id
+"""
+_SETTINGS = """
+SELECT t.name AS tenant, s.param, s.value, s.override, s.calls FROM setting s JOIN tenant t ON t.id = s.tenant
+"""
+
+
+async def load_live(connection: Connection) -> Live:
+    """Read the whole declared state; call it inside a transaction that sees one snapshot."""
+    objects: dict[Key, AnySpec] = {}
+    cursor = await connection.execute("SELECT uuid, spec, from_rev, serial FROM cluster")
+    cluster = await cursor.fetchone()
+    if cluster is None:
+        raise LookupError("the cluster row is missing; run scalelite db migrate")
+    if cluster["from_rev"]:
+        objects[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(cluster["spec"]))
+    objects.update(_servers(await _rows(connection, _SERVERS + "ORDER BY id")))
+    tenants = await _rows(connection, _TENANTS + "GROUP BY t.id ORDER BY t.name")
+    objects.update(_tenants(tenants))
+    objects.update(_settings(await _rows(connection, _SETTINGS + "ORDER BY t.name, s.param")))
+    return Live(Declared(objects), cluster["serial"], cluster["uuid"])
+
+
+async def _rows(connection: Connection, query: LiteralString, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    cursor = await connection.execute(query, parameters, binary=True)
+    return await cursor.fetchall()
+
+
+def _servers(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
+    """Rows were validated when they were written, so the specs are made without validating them again."""
+    for row in rows:
+        row["secret"] = Secret(row["secret"])
+        row["previous_secret"] = Secret(row["previous_secret"]) if row["previous_secret"] else NO_SECRET
+        yield Key(Kind.SERVER, row["id"]), ServerSpec.model_construct(**row)
+
+
+def _tenants(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
+    for row in rows:
+        lrs = row.pop("lrs")
+        row["secrets"] = tuple(Secret(text) for text in row["secrets"])
+        row["hosts"] = tuple(row["hosts"])
+        row["limits"] = Limits.model_construct(**row["limits"])
+        row["recordings"] = Retention.model_construct(**row["recordings"])
+        yield Key(Kind.TENANT, row["name"]), TenantSpec.model_construct(**row)
+        if lrs is not None:
+            yield Key(Kind.LRS, row["name"]), LrsSpec.model_validate_json(json.dumps(lrs))
+
+
+def _settings(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
+    for row in rows:
+        key = Key(Kind.SETTING, row.pop("tenant"), row["param"])
+        row["calls"] = tuple(row["calls"])
+        yield key, SettingSpec.model_construct(**row)
+
+
+async def load_servers(connection: Connection) -> list[ServerSpec]:
+    """Read the servers alone."""
+    found = _servers(await _rows(connection, _SERVERS + "ORDER BY id"))
+    return [spec for _, spec in found if isinstance(spec, ServerSpec)]
+
+
+async def load_cluster(connection: Connection) -> ClusterSpec:
+    """Read the cluster's settings alone."""
+    rows = await _rows(connection, "SELECT spec FROM cluster")
+    return ClusterSpec.model_validate_json(json.dumps(rows[0]["spec"]))
+
+
+async def load_facts(connection: Connection) -> Facts:
+    """Count the meetings of servers and tenants."""
+    servers = await _rows(connection, "SELECT server, count(*) AS meetings FROM meeting GROUP BY server")
+    tenants = await _rows(
+        connection,
+        "SELECT t.name, count(*) AS meetings FROM meeting m JOIN tenant t ON t.id = m.tenant GROUP BY t.name",
+    )
+    return Facts({row["server"]: row["meetings"] for row in servers}, {row["name"]: row["meetings"] for row in tenants})
+
+
+# --- changes since a revision, for workers that keep a snapshot -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What changed after a revision: the new specs, and the keys of what is gone (or has a new name)."""
+
+    revision: int
+    changed: dict[Key, AnySpec]
+    gone: frozenset[Key]
+
+
+async def load_delta(connection: Connection, seen: int) -> Delta:
+    """Read what changed after revision `seen`; its size is that of the changes, not of the cluster."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cluster = (await _rows(connection, "SELECT spec, from_rev, serial FROM cluster"))[0]
+        changed: dict[Key, AnySpec] = {}
+        if cluster["from_rev"] > seen:
+            changed[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(cluster["spec"]))
+        changed.update(_servers(await _rows(connection, _SERVERS + "WHERE from_rev > %s", (seen,))))
+        changed.update(
+            _tenants(
+                await _rows(connection, _TENANTS + "WHERE greatest(t.from_rev, t.lrs_rev) > %s GROUP BY t.id", (seen,))
+            )
+        )
+        changed.update(_settings(await _rows(connection, _SETTINGS + "WHERE s.from_rev > %s", (seen,))))
+        old = await _rows(connection, "SELECT DISTINCT kind, name, param FROM version WHERE to_rev > %s", (seen,))
+    gone = {Key(Kind(row["kind"]), row["name"], row["param"]) for row in old}
+    return Delta(cluster["serial"], changed, frozenset(gone - changed.keys()))
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who changes declared state, why, and from what."""
+
+    actor: str
+    message: str = ""
+    source: dict[str, Any] | None = None
+
+
+async def write(connection: Connection, changes: Sequence[Change], author: Author, new_id: Callable[[], UUID]) -> int:
+    """Write the changes as one revision and return its number; call it inside `db.apply_lock`.
+
+    Removals come last, since those of a renamed tenant's settings go by its new name; the unique keys that a new
+    object may take over from a removed one are checked at the end of the transaction.
+    """
+    revision = await _new_revision(connection, changes, author)
+    await _keep_versions(connection, changes, revision)
+    for kind in ORDER:
+        if written := [change for change in changes if not isinstance(change, Remove) and change.key.kind is kind]:
+            await _upsert(connection, kind, written, revision, new_id)
+    for kind in reversed(ORDER):
+        if removed := [change for change in changes if isinstance(change, Remove) and change.key.kind is kind]:
+            await _remove(connection, kind, removed, revision)
+    await connection.execute("UPDATE cluster SET serial = %s", (revision,))
+    await connection.execute("SELECT pg_notify('scalelite_declared', %s)", (str(revision),))
+    return revision
+
+
+async def _new_revision(connection: Connection, changes: Sequence[Change], author: Author) -> int:
+    log = [
+        {"address": change.key.address, "action": type(change).__name__.lower(), "fields": _fields(change)}
+        for change in changes
+    ]
+    cursor = await connection.execute(
+        """
+        INSERT INTO revision (number, actor, message, source, changes)
+        SELECT coalesce(max(number), 0) + 1, %s, %s, %s, %s FROM revision RETURNING number
+        """,
+        (author.actor, author.message, Jsonb(author.source or {}), Jsonb(log)),
+    )
+    row = await cursor.fetchone()
+    return int((row or {})["number"])
+
+
+def _fields(change: Change) -> list[str]:
+    return list(change.fields) if isinstance(change, Update) else []
+
+
+async def _keep_versions(connection: Connection, changes: Sequence[Change], revision: int) -> None:
+    """Keep what the changed rows said; model_dump in JSON mode masks secrets."""
+    old = [
+        {
+            "kind": change.key.kind,
+            "name": getattr(change.before, "name", change.key.name)
+            if change.key.kind is Kind.TENANT
+            else change.key.name,
+            "param": change.key.param,
+            "spec": change.before.model_dump(mode="json"),
+        }
+        for change in changes
+        if not isinstance(change, Create)
+    ]
+    await connection.execute(
+        """
+        INSERT INTO version (kind, name, param, to_rev, spec)
+        SELECT kind, name, param, %s, spec
+          FROM jsonb_to_recordset(%s) AS old (kind text, name text, param text, spec jsonb)
+        """,
+        (revision, Jsonb(old)),
+    )
+
+
+async def _remove(connection: Connection, kind: Kind, changes: Sequence[Remove], revision: int) -> None:
+    names = [change.key.name for change in changes]
+    match kind:
+        case Kind.SERVER:
+            await connection.execute("DELETE FROM server WHERE id = ANY (%s)", (names,))
+        case Kind.TENANT:
+            await connection.execute("DELETE FROM tenant WHERE name = ANY (%s)", (names,))
+        case Kind.SETTING:
+            await connection.execute(
+                """
+                DELETE FROM setting USING tenant t, unnest(%s::text[], %s::text[]) AS old (tenant, param)
+                 WHERE setting.tenant = t.id AND t.name = old.tenant AND setting.param = old.param
+                """,
+                (names, [change.key.param for change in changes]),
+            )
+        case Kind.LRS:
+            await connection.execute(
+                "UPDATE tenant SET lrs = NULL, lrs_rev = %s WHERE name = ANY (%s)", (revision, names)
+            )
+        case Kind.CLUSTER:
+            await connection.execute("UPDATE cluster SET spec = '{}', from_rev = %s", (revision,))
+        case _:
+            assert_never(kind)
+
+
+async def _upsert(
+    connection: Connection, kind: Kind, changes: Sequence[Create | Update], revision: int, new_id: Callable[[], UUID]
+) -> None:
+    specs: list[Any] = [change.after for change in changes]
+    names = [change.key.name for change in changes]
+    match kind:
+        case Kind.SERVER:
+            rows = [{**_plain(spec), "url_key": url_key(spec.url), "from_rev": revision} for spec in specs]
+            await connection.execute(_UPSERT_SERVER, (Jsonb(rows),))
+        case Kind.TENANT:
+            rows = [{**_plain(spec), "id": str(spec.id or new_id()), "from_rev": revision} for spec in specs]
+            await _upsert_tenants(connection, rows)
+        case Kind.SETTING:
+            rows = [
+                {**_plain(spec), "tenant": name, "from_rev": revision} for name, spec in zip(names, specs, strict=True)
+            ]
+            await connection.execute(_UPSERT_SETTING, (Jsonb(rows),))
+        case Kind.LRS:
+            rows = [{"name": name, "lrs": _plain(spec)} for name, spec in zip(names, specs, strict=True)]
+            await connection.execute(_UPDATE_LRS, (revision, Jsonb(rows)))
+        case Kind.CLUSTER:
+            await connection.execute("UPDATE cluster SET spec = %s, from_rev = %s", (Jsonb(_plain(specs[0])), revision))
+        case _:
+            assert_never(kind)
+
+
+def _plain(value: Any) -> Any:
+    """Return the spec as JSON values with its secrets in clear: for Postgres only."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, UUID):
+        return str(value)
+    if hasattr(value, "model_fields_set"):
+        return {name: _plain(item) for name, item in value}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+_UPSERT_SERVER = """
+INSERT INTO server (id, url, url_key, secret, previous_secret, load_multiplier, tag, state, max_meetings, max_users,
+                    checksum_algorithm, protect, from_rev)
+SELECT id, url, url_key, secret, previous_secret, load_multiplier, tag, state, max_meetings, max_users,
+       checksum_algorithm, protect, from_rev
+  FROM jsonb_populate_recordset(NULL::server, %s)
+ON CONFLICT (id) DO UPDATE SET
+       url = EXCLUDED.url, url_key = EXCLUDED.url_key,
+       secret = EXCLUDED.secret, previous_secret = EXCLUDED.previous_secret,
+       load_multiplier = EXCLUDED.load_multiplier, tag = EXCLUDED.tag, state = EXCLUDED.state,
+       max_meetings = EXCLUDED.max_meetings, max_users = EXCLUDED.max_users,
+       checksum_algorithm = EXCLUDED.checksum_algorithm, protect = EXCLUDED.protect, from_rev = EXCLUDED.from_rev
+"""
+
+_UPSERT_TENANT = """
+INSERT INTO tenant (id, name, enabled, secrets, limits, recordings, public_url, external_voice_bridge, protect,
+                    from_rev)
+SELECT id, name, enabled, secrets, limits, recordings, public_url, external_voice_bridge, protect, from_rev
+  FROM jsonb_populate_recordset(NULL::tenant, %s)
+ON CONFLICT (id) DO UPDATE SET
+       name = EXCLUDED.name, enabled = EXCLUDED.enabled, secrets = EXCLUDED.secrets, limits = EXCLUDED.limits,
+       recordings = EXCLUDED.recordings, public_url = EXCLUDED.public_url,
+       external_voice_bridge = EXCLUDED.external_voice_bridge, protect = EXCLUDED.protect, from_rev = EXCLUDED.from_rev
+"""
+
+_UPSERT_SETTING = """
+INSERT INTO setting (tenant, param, value, override, calls, from_rev)
+SELECT t.id, new.param, new.value, new.override, new.calls, new.from_rev
+  FROM jsonb_to_recordset(%s)
+       AS new (tenant text, param text, value text, override boolean, calls text[], from_rev bigint)
+  JOIN tenant t ON t.name = new.tenant
+ON CONFLICT (tenant, param) DO UPDATE SET
+       value = EXCLUDED.value, override = EXCLUDED.override, calls = EXCLUDED.calls, from_rev = EXCLUDED.from_rev
+"""
+
+_UPDATE_LRS = """
+UPDATE tenant SET lrs = new.lrs, lrs_rev = %s
+  FROM jsonb_to_recordset(%s) AS new (name text, lrs jsonb) WHERE tenant.name = new.name
+"""
+
+
+async def _upsert_tenants(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Hosts are taken from all of them before they are given, since two tenants may swap theirs."""
+    await connection.execute(_UPSERT_TENANT, (Jsonb(rows),))
+    await connection.execute("DELETE FROM tenant_host WHERE tenant = ANY (%s::uuid[])", ([row["id"] for row in rows],))
+    hosts = [{"host": host, "tenant": row["id"]} for row in rows for host in row["hosts"]]
+    await connection.execute(
+        "INSERT INTO tenant_host SELECT * FROM jsonb_populate_recordset(NULL::tenant_host, %s)", (Jsonb(hosts),)
+    )
