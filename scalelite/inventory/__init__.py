@@ -1,0 +1,1 @@
+"""YAML inventories: read, rendered, checked into the specs of core, and written back."""

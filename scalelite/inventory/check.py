@@ -1,0 +1,355 @@
+"""A rendered tree to specs, or every problem of it; the rules themselves are those of the specs in core."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+
+from scalelite.core.model import (
+    SENTINEL_TENANT,
+    AnySpec,
+    ClusterSpec,
+    Key,
+    Kind,
+    LrsSpec,
+    ServerSpec,
+    SettingSpec,
+    TenantSpec,
+    url_key,
+)
+from scalelite.inventory.entries import (
+    ClusterEntry,
+    LrsEntry,
+    Safety,
+    ServerEntry,
+    SettingEntry,
+    TenantEntry,
+)
+from scalelite.inventory.places import Places, flat
+from scalelite.inventory.tree import BROKEN, Map, Seq
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalelite.inventory.problems import Path, Report
+    from scalelite.inventory.render import Renderer, Variables
+    from scalelite.inventory.source import Mark
+
+M = TypeVar("M", bound=BaseModel)
+
+# What `servers yaml --verbose` adds; with any of them, `state` beside `enabled` is what was observed, too.
+OBSERVED: Final = frozenset({"load", "online", "bbb_version"})
+_RANGE: Final = re.compile(r"\[\w+:\w+(:\d+)?\]")
+_STATES: Final = ("enabled", "cordoned", "disabled")
+_NAME: Final = re.compile(r"[A-Za-z_]\w*")
+
+
+class Where(NamedTuple):
+    """A mapping of the file that an object is made of."""
+
+    path: Path
+    tree: Map
+    mark: Mark
+
+
+class Owner(NamedTuple):
+    """Who has a value that nobody else may have."""
+
+    name: str
+    mark: Mark
+    at_key: bool
+
+
+class Taken(dict[Any, Owner]):
+    """Values of one kind that objects must not share, each with its owner."""
+
+    def __init__(self, code: str, what: str) -> None:
+        super().__init__()
+        self.code = code
+        self.what = what
+
+
+class Checker:
+    """Checks one tree; what is right goes to `objects` and `places`, what is wrong is reported."""
+
+    def __init__(self, renderer: Renderer, variables: Variables, report: Report) -> None:
+        self._renderer = renderer
+        self._variables = variables
+        self._report = report
+        self.objects: dict[Key, AnySpec] = {}
+        self.places = Places()
+        self.safety = Safety()
+        self._urls = Taken("SL120", "url")
+        self._ids = Taken("SL122", "id")
+        self._hosts = Taken("SL123", "host")
+
+    # --- sections -------------------------------------------------------------------------------------------------
+
+    def servers(self, tree: Map) -> None:
+        """Check the section `servers`."""
+        for name, entry in tree.items():
+            mark, path = tree.marks[name], ("servers", name)
+            if _RANGE.search(name):
+                message = "ranges of servers are not supported yet. Write each server out."
+                self._report("SL192", path, message, mark, at_key=True)
+            elif self._is_map(entry, path, mark):
+                names = {"server": {"id": name}, "vars": self._variables}
+                self._server(name, self._renderer.value(entry, path, mark, names), mark)
+
+    def tenants(self, tree: Map) -> None:
+        """Check the section `tenants`."""
+        for name, entry in tree.items():
+            mark, path = tree.marks[name], ("tenants", name)
+            if self._is_map(entry, path, mark):
+                names = {"tenant": {"name": name}, "vars": self._variables}
+                self._tenant(name, self._renderer.value(entry, path, mark, names), mark)
+
+    def cluster(self, tree: Map, mark: Mark) -> None:
+        """Check the section `cluster`."""
+        path = ("cluster",)
+        tree = self._renderer.value(tree, path, mark, {"vars": self._variables})
+        data: dict[str, Any] = dict(tree)
+        for call in ("create", "join"):
+            if isinstance(tree.get(call), Map):
+                data[call] = {key: self._texts(value, (*path, call, key)) for key, value in tree[call].items()}
+        if spec := self._checked(ClusterSpec, ClusterEntry, data, Where(path, tree, mark)):
+            self._keep(Key(Kind.CLUSTER), spec, mark, flat(tree))
+
+    def guards(self, tree: Map, mark: Mark) -> None:
+        """Check the section `safety`."""
+        tree = self._renderer.value(tree, ("safety",), mark, {"vars": self._variables})
+        self.safety = self._checked(Safety, Safety, dict(tree), Where(("safety",), tree, mark)) or self.safety
+
+    # --- servers --------------------------------------------------------------------------------------------------
+
+    def _server(self, name: str, tree: Map, mark: Mark) -> None:
+        path = ("servers", name)
+        data = {"url": f"https://{name}/bigbluebutton/api", **tree}
+        if "enabled" in tree or "state" in tree:
+            self._state(data, tree, path)
+        if not OBSERVED.isdisjoint(tree):
+            data = {key: value for key, value in data.items() if key not in OBSERVED}
+        self._own_name("id", data, tree, path)
+        data["id"] = name
+        spec = self._checked(ServerSpec, ServerEntry, data, Where(path, tree, mark))
+        self._not_empty("secret", tree, path)
+        if key := _url_key(spec.url if spec is not None else data["url"]):
+            self._unique(self._urls, key, (*path, "url"), tree.marks.get("url"), mark)
+        if spec is not None:
+            self._keep(Key(Kind.SERVER, name), spec, mark, tree.marks)
+
+    def _state(self, data: dict[str, Any], tree: Map, path: Path) -> None:
+        """Make one state of `enabled` and `state`."""
+        state, enabled = data.pop("state", None), data.pop("enabled", None)
+        if "enabled" not in tree:
+            if state in _STATES:
+                data["state"] = state
+            elif state is not BROKEN and state is not None:
+                choices = ", ".join(_STATES)
+                self._wrong("SL116", (*path, "state"), f"must be one of {choices}", tree.marks["state"])
+            return
+        if "state" in tree and OBSERVED.isdisjoint(tree):
+            message = "contradicts `enabled` beside it, which says the same. Keep one of the two."
+            self._report("SL119", (*path, "state"), message, tree.marks["state"], at_key=True)
+        if isinstance(enabled, bool):
+            data["state"] = "enabled" if enabled else "not enabled"
+        elif enabled is not BROKEN and enabled is not None:
+            remedy = " Write it without quotes (in a template: | bool)."
+            self._wrong("SL114", (*path, "enabled"), "must be true or false", tree.marks["enabled"], remedy)
+
+    # --- tenants --------------------------------------------------------------------------------------------------
+
+    def _tenant(self, name: str, tree: Map, mark: Mark) -> None:
+        path = ("tenants", name)
+        data = {key: value for key, value in tree.items() if key not in {"settings", "lrs"}}
+        for field in ("secrets", "hosts"):
+            if isinstance(tree.get(field), Seq):
+                data[field] = tuple(tree[field])
+        if isinstance(tree.get("secrets"), str):
+            data["secrets"] = tuple(tree["secrets"].split(":"))
+        self._id(data, tree, path)
+        self._secrets(data, tree, path, mark)
+        self._own_name("name", data, tree, path)
+        data["name"] = name
+        spec = self._checked(TenantSpec, TenantEntry, data, Where(path, tree, mark))
+        self._unique_tenant(data, tree, path)
+        if spec is not None:
+            self._keep(Key(Kind.TENANT, name), spec, mark, flat(tree))
+        if "settings" in tree and self._is_map(tree["settings"], (*path, "settings"), tree.marks["settings"]):
+            self._settings(name, tree["settings"])
+        if "lrs" in tree and self._is_map(tree["lrs"], (*path, "lrs"), tree.marks["lrs"]):
+            lrs, at = tree["lrs"], tree.marks["lrs"]
+            if found := self._checked(LrsSpec, LrsEntry, dict(lrs), Where((*path, "lrs"), lrs, at)):
+                self._keep(Key(Kind.LRS, name), found, at, flat(lrs))
+
+    def _id(self, data: dict[str, Any], tree: Map, path: Path) -> None:
+        written = tree.get("id")
+        if written is None or written is BROKEN:
+            return
+        try:
+            data["id"] = UUID(written) if isinstance(written, str) and len(written) == 36 else SENTINEL_TENANT
+        except ValueError:
+            data["id"] = SENTINEL_TENANT
+        if data["id"] == SENTINEL_TENANT:
+            message = "must be a UUID such as 9a870f45-ec23-4d29-828b-4673f3536d7b. Remove it to get one."
+            self._report("SL118", (*path, "id"), message, tree.marks["id"])
+
+    def _secrets(self, data: dict[str, Any], tree: Map, path: Path, mark: Mark) -> None:
+        found = data.get("secrets")
+        where = tree.marks.get("secrets", mark)
+        if "secrets" not in tree:
+            self._report("SL115", (*path, "secrets"), "is required. Give at least one secret.", where, at_key=True)
+        elif found == () or (isinstance(found, tuple) and "" in found):
+            self._report("SL115", (*path, "secrets"), "holds no secret, or an empty one. Give each a value.", where)
+
+    def _settings(self, tenant: str, tree: Map) -> None:
+        for param, value in tree.items():
+            mark, path = tree.marks[param], ("tenants", tenant, "settings", param)
+            entry = value if isinstance(value, Map) else _short(value, mark)
+            data: dict[str, Any] = dict(entry)
+            if "value" in data:
+                where = (*path, "value") if entry is value else path
+                data["value"] = self._text(data["value"], where, entry.marks["value"])
+            broken = data.get("value") is BROKEN
+            if broken:
+                data["value"] = ""  # so that the rest is checked
+            if isinstance(data.get("calls"), Seq):
+                data["calls"] = tuple(data["calls"])
+            self._own_name("param", data, entry, path)
+            data["param"] = param
+            tree_of = entry if entry is value else Map(mark)
+            spec = self._checked(SettingSpec, SettingEntry, data, Where(path, tree_of, mark))
+            if spec is not None and not broken:
+                self._keep(Key(Kind.SETTING, tenant, param), spec, mark, entry.marks)
+
+    def _unique_tenant(self, data: dict[str, Any], tree: Map, path: Path) -> None:
+        if isinstance(data.get("id"), UUID) and data["id"] != SENTINEL_TENANT:
+            mark = tree.marks["id"]
+            self._unique(self._ids, data["id"], (*path, "id"), mark, mark)
+        hosts = tree.get("hosts")
+        for at, host in enumerate(hosts if isinstance(hosts, Seq) else ()):
+            if isinstance(host, str):
+                mark = hosts.marks[at]
+                self._unique(self._hosts, host.lower(), (*path, "hosts", at), mark, mark)
+
+    # --- values ---------------------------------------------------------------------------------------------------
+
+    def _texts(self, value: Any, path: Path) -> Any:
+        if not isinstance(value, Map):
+            return value
+        return {key: self._text(item, (*path, key), value.marks[key]) for key, item in value.items()}
+
+    def _text(self, value: Any, path: Path, mark: Mark) -> Any:
+        """Return a scalar as text: numbers as they are typed, booleans as 'true' and 'false'."""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int | float):
+            return str(value) if "{{" in mark.written else mark.written
+        if isinstance(value, Map | Seq):
+            self._report("SL114", path, "must be a text, a number or a boolean, not a list or mapping.", mark)
+        elif value is None:
+            self._report("SL114", path, "has no value. Write '' for the empty text, or remove it.", mark)
+        return BROKEN
+
+    def _wrong(self, code: str, path: Path, what: str, mark: Mark, remedy: str = "") -> None:
+        from scalelite.inventory.excerpt import shown_value  # noqa: PLC0415
+
+        message = f"{what}{shown_value(path, mark)}.{remedy}"
+        self._report(code, path, message, mark, rendered_from=self._origin(mark))
+
+    def _is_map(self, value: Any, path: Path, mark: Mark) -> bool:
+        if isinstance(value, Map):
+            return True
+        if value is not BROKEN:
+            self._report("SL114", path, "must be a mapping. Write 'key: value' below it.", mark)
+        return False
+
+    def _own_name(self, field: str, data: dict[str, Any], tree: Map, path: Path) -> None:
+        """Refuse the field that the key above says already."""
+        if field in tree and not (field == "id" and path[0] == "tenants"):
+            message = f"unknown key. The {field} is the key above it. Remove this one."
+            self._report("SL113", (*path, field), message, tree.marks[field], at_key=True)
+            del data[field]
+
+    def _not_empty(self, field: str, tree: Map, path: Path) -> None:
+        if tree.get(field) == "":
+            self._report("SL115", (*path, field), "is empty. Give it a value.", tree.marks[field])
+
+    def _unique(self, taken: Taken, value: Any, path: Path, mark: Mark | None, instead: Mark) -> None:
+        """Report a value that another object has, too; `instead` is the object's mark, where the value is a default."""
+        owner = Owner(str(path[1]), mark or instead, at_key=mark is None)
+        first = taken.setdefault(value, owner)
+        if first is not owner:
+            place = first.mark.key_place if first.at_key else first.mark.place
+            message = f"the same {taken.what} as {first.name} at {place}. Each needs its own."
+            self._report(taken.code, path, message, owner.mark, at_key=owner.at_key)
+
+    def _keep(self, key: Key, spec: AnySpec, mark: Mark, fields: Mapping[str, Mark]) -> None:
+        self.objects[key] = spec
+        self.places.put(key, mark, fields)
+
+    # --- validation -----------------------------------------------------------------------------------------------
+
+    def _checked(self, model: type[M], entry: type[BaseModel], data: dict[str, Any], where: Where) -> M | None:
+        """Return the spec, or None where it has problems (reported)."""
+        path, tree, mark = where
+        self._nulls(tree, path)
+        try:
+            return model.__pydantic_validator__.validate_python(data)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+        from scalelite.inventory.wording import locate, words  # noqa: PLC0415
+
+        for detail in found:
+            if detail["loc"] == ("url",) and "url" not in tree:
+                continue  # the default, made of an id that is wrong itself
+            at = locate(detail, tree, path, mark)
+            said = words(detail, at, _known(entry, at.path[len(path) : -1]))
+            if said is not None:
+                self._report(
+                    said.code, at.path, said.message, at.mark, at_key=at.at_key, rendered_from=self._origin(at.mark)
+                )
+        return None
+
+    def _origin(self, mark: Mark) -> Mark | None:
+        """Return where the variable stands that a template takes its value from."""
+        written = mark.written
+        return self._variables.place_of(_NAME.findall(written)) if "{{" in written else None
+
+    def _nulls(self, tree: Map, path: Path) -> None:
+        for key, value in tree.items():
+            if value is None and key not in OBSERVED:
+                message = "has no value. Give it one, or remove the key ('' is the empty text)."
+                self._report("SL114", (*path, key), message, tree.marks[key])
+            elif isinstance(value, Map) and key != "settings":
+                self._nulls(value, (*path, key))
+
+
+def _url_key(url: Any) -> str:
+    """Return the key that duplicates are found by; nothing for what is no URL (reported)."""
+    try:
+        return url_key(url)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ""
+
+
+def _short(value: Any, mark: Mark) -> Map:
+    """Return the long form of a setting."""
+    entry = Map(mark)
+    entry.put("value", value, mark)
+    return entry
+
+
+def _known(entry: type[BaseModel], inner: Path) -> list[str]:
+    """Return the keys that are known at a path below an entry."""
+    for part in inner:
+        field = entry.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        entry = field.annotation
+    return list(entry.model_fields)

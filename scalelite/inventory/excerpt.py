@@ -1,0 +1,203 @@
+"""The source line of a problem, with everything masked that is, or may be, a secret.
+
+What is shown is chosen, not what is hidden: keys, punctuation, and the values of keys that are known to hold none.
+Comments are left out: old secrets live there.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+
+from scalelite.core.model import MASK, RESERVED_PARAMS
+from scalelite.inventory.entries import OPEN_KEYS
+from scalelite.inventory.parse import events, needs_pure
+from scalelite.inventory.problems import SECRET_KEYS, is_secret, printable
+from scalelite.inventory.templates import names_env
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scalelite.inventory.problems import Path
+    from scalelite.inventory.source import Mark, Source
+
+_WIDTH: Final = 110
+_COMMENT: Final = re.compile(r"(?:^|(?<=\s))#.*")
+_USER_IN_URL: Final = re.compile(r"://[^/\s]*@|[?&]\S*=")
+_FREE_KEYS: Final = frozenset({"settings", "default", "override"})
+_FIRST_KEY: Final = re.compile(r"(\s*(?:- +)*)([A-Za-z_]\w*)(\s*:\s+)(\S.*)")
+
+
+class _Span(NamedTuple):
+    start: int
+    end: int
+    shown: bool
+
+
+def is_open(path: Path, text: str) -> bool:
+    """Tell whether a value may be shown: its key is known, and known to hold no secret."""
+    if names_env(text):
+        return True
+    names = [part for part in path if isinstance(part, str)]
+    if len(names) < 2 or is_secret(path) or _USER_IN_URL.search(text):
+        return False
+    if names[-1].lower() in RESERVED_PARAMS:
+        return False
+    return names[-1] in OPEN_KEYS or not _FREE_KEYS.isdisjoint(names[1:-1])
+
+
+def shown_value(path: Path, mark: Mark) -> str:
+    """Return `, got X` with the value as it is written; nothing for secrets, templates and long texts."""
+    written = mark.written
+    if len(written) > 60 or "\n" in written or "{{" in written or not is_open(path, written):
+        return ""
+    return f", got {printable(written)}"
+
+
+class Excerpts:
+    """Masked lines of one source, which is read again for it, once."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._spans: list[_Span] = []
+        self._read_to = 0
+        try:
+            self._read(events(source.text))
+        except YAMLError as error:
+            if needs_pure(error):
+                self._read_purely()
+            else:
+                self._rest_unread()
+        else:
+            self._read_to = len(source.text)
+
+    def _read_purely(self) -> None:
+        self._spans, self._read_to = [], 0
+        try:
+            self._read(events(self._source.text, pure=True))
+        except YAMLError:
+            self._rest_unread()
+        else:
+            self._read_to = len(self._source.text)
+
+    def _rest_unread(self) -> None:
+        self._spans.append(_Span(self._read_to, len(self._source.text), shown=False))
+
+    def line(self, offset: int) -> tuple[str, int]:
+        """Return the line that holds a character, masked, and the column (from 1) of the character in it."""
+        start, end = self._source.line_span(self._source.place(offset).line)
+        if self._unread(start, end):
+            return self._unread_line(start, end, offset)
+        text, caret, at = "", 0, start
+        for span in self._between(start, end):
+            first, last = max(span.start, start), min(span.end, end)
+            text, caret = self._add(text, caret, (at, first, True), offset)
+            text, caret = self._add(text, caret, (first, last, span.shown), offset)
+            at = last
+        text, caret = self._add(text, caret, (at, end, True), offset)
+        return _fit(printable(_COMMENT.sub("", text).rstrip().replace("\t", " ")), caret or len(text) + 1)
+
+    def _add(self, text: str, caret: int, piece: tuple[int, int, bool], offset: int) -> tuple[str, int]:
+        start, end, shown = piece
+        if start <= offset < end:
+            caret = len(text) + (offset - start if shown else 0) + 1
+        if shown:
+            return text + self._source.text[start:end], caret
+        return text + (MASK if end > start else ""), caret
+
+    def _between(self, start: int, end: int) -> list[_Span]:
+        first = bisect_left(self._spans, start, key=attrgetter("end"))
+        found = []
+        for span in self._spans[first:]:
+            if span.start >= end:
+                break
+            if span.end > start:
+                found.append(span)
+        return found
+
+    def _unread(self, start: int, end: int) -> bool:
+        """Whether the line holds text after a YAML error, of which nobody knows what it is."""
+        return self._read_to < end and not self._source.text[self._read_to : start].strip()
+
+    def _unread_line(self, start: int, end: int, offset: int) -> tuple[str, int]:
+        """Show the value of a known key at the beginning of the line, if nothing unread stands before it."""
+        match = _FIRST_KEY.fullmatch(self._source.text[start:end])
+        if not match or self._read_to > start + len(match[1]):
+            return MASK, 1
+        head = match[1] + match[2] + match[3] if match[2] in OPEN_KEYS else ""
+        if not head or "," in match[4] or not is_open(("", match[2]), match[4]):
+            return MASK, 1
+        return _fit(printable((head + _COMMENT.sub("", match[4])).replace("\t", " ")), offset - start + 1)
+
+    def _read(self, get_event: Callable[[], Any]) -> None:
+        frames: list[_Frame] = [_Frame((), is_map=False)]
+        while (event := get_event()).__class__ is not StreamEndEvent:
+            self._take(event, frames)
+            self._read_to = event.end_mark.index
+
+    def _take(self, event: Any, frames: list[_Frame]) -> None:
+        frame, kind = frames[-1], event.__class__
+        if kind is ScalarEvent:
+            start, end = event.start_mark.index, event.end_mark.index
+            self._spans.append(_Span(start, end, frame.shows(event.value)))
+            frame.step(event.value)
+        elif kind in {MappingStartEvent, SequenceStartEvent}:
+            frames.append(_Frame(frame.here, is_map=kind is MappingStartEvent))
+            frame.step("?")
+        elif kind in {MappingEndEvent, SequenceEndEvent}:
+            frames.pop()
+        elif kind is AliasEvent:
+            frame.step("?")
+
+
+class _Frame:
+    """An open mapping or list, and what comes next in it."""
+
+    def __init__(self, path: Path, *, is_map: bool) -> None:
+        self.path = path
+        self.is_map = is_map
+        self.key: str | None = None
+        self.index = 0
+
+    @property
+    def here(self) -> Path:
+        """The path of the value that comes next."""
+        if self.is_map:
+            return (*self.path, self.key or "?")
+        return (*self.path, self.index) if self.path else ()
+
+    def shows(self, text: str) -> bool:
+        """Tell whether the scalar that comes next may be shown: a key, or an open value."""
+        if self.is_map and self.key is None:
+            return SECRET_KEYS.isdisjoint(self.path)
+        return is_open(self.here, text)
+
+    def step(self, text: str) -> None:
+        """Go on behind a key or a value."""
+        if self.is_map:
+            self.key = text if self.key is None else None
+        self.index += 1
+
+
+def _fit(line: str, caret: int) -> tuple[str, int]:
+    """Cut a long line around its caret."""
+    caret = min(caret, len(line) + 1)
+    if len(line) <= _WIDTH:
+        return line, caret
+    first = max(0, min(caret - _WIDTH // 2, len(line) - _WIDTH))
+    head = "…" if first else ""
+    tail = "…" if first + _WIDTH < len(line) else ""
+    return head + line[first : first + _WIDTH] + tail, caret - first + len(head)

@@ -1,0 +1,279 @@
+"""YAML text to a tree of plain values with marks, through libyaml's events; says nothing of what the values mean.
+
+Events and not libyaml's composed nodes: they bound depth and aliases while reading, allow an anchor to be defined
+again, and need no second tree in memory.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    StreamEndEvent,
+)
+
+from scalelite.inventory.problems import SECRET_KEYS
+from scalelite.inventory.scalars import plain
+from scalelite.inventory.source import Mark
+from scalelite.inventory.tree import BROKEN, Map, Seq, Unsafe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scalelite.inventory.problems import Path, Report
+    from scalelite.inventory.source import Source
+
+# A named tuple made the short way: there are tens of thousands of marks.
+_mark: Final[Callable[[tuple[Source, int, int, int]], Mark]] = partial(tuple.__new__, Mark)
+
+MAX_EXPANDED: Final = 1_000_000
+MAX_DEPTH: Final = 100
+
+_CORE: Final = "tag:yaml.org,2002:"
+_TYPES: Final[dict[str, type]] = {
+    f"{_CORE}int": int, f"{_CORE}float": float, f"{_CORE}bool": bool, f"{_CORE}null": type(None),
+}  # fmt: skip
+_TEXT_TAGS: Final = frozenset({"!", f"{_CORE}str"})
+
+
+class _Unusable(Exception):
+    """The rest of the file cannot be read; the problem was reported."""
+
+
+def events(text: str, *, pure: bool = False) -> Callable[[], Any]:
+    """Return a function that gives one event of a text after the other; `pure`: from the parser in Python."""
+    if pure:
+        from ruamel.yaml import YAML  # noqa: PLC0415
+
+        return partial(next, YAML(typ="safe", pure=True).parse(text))
+    from ruamel.yaml.cyaml import CParser  # noqa: PLC0415
+
+    get_event: Callable[[], Any] = CParser(text.encode("utf-8")).get_event
+    return get_event
+
+
+def needs_pure(error: YAMLError) -> bool:
+    """Tell whether libyaml refuses what YAML 1.2 allows: `{url: https://...}` without quotes. Rare, and 30 times slower."""
+    return isinstance(error, MarkedYAMLError) and "found unexpected ':'" in (error.problem or "")
+
+
+def parse(source: Source, report: Report) -> Any:
+    """Return the value of the one document of a source; BROKEN where it cannot be read, None where it is empty."""
+    try:
+        return _Builder(source, report).document()
+    except _Unusable:
+        return BROKEN
+    except YAMLError as error:
+        if not needs_pure(error):
+            return _not_yaml(error, source, report)
+    try:
+        return _Builder(source, report, pure=True).document()
+    except _Unusable:
+        return BROKEN
+    except YAMLError as error:
+        return _not_yaml(error, source, report)
+
+
+def _not_yaml(error: YAMLError, source: Source, report: Report) -> Any:
+    message, offset = f"not valid YAML: {type(error).__name__}.", 0
+    if isinstance(error, MarkedYAMLError):
+        message = _syntax_message(error)
+        # Of an open quote or bracket, the beginning tells more than the end of the file.
+        at = error.context_mark if "end of stream" in (error.problem or "") else error.problem_mark
+        offset = min((at or error.context_mark).index, len(source.text))
+    report("SL105", (), message, Mark(source, offset, offset, offset))
+    return BROKEN
+
+
+def _syntax_message(error: MarkedYAMLError) -> str:
+    problem = (error.problem or "cannot be read").strip()
+    context = f" {error.context.strip()}" if error.context else ""
+    remedies = {
+        "cannot start any token": "Put the value in quotes, and indent with spaces, not tabs.",
+        "mapping values are not allowed": "Put a value that holds ': ' in quotes, and check the indentation.",
+        "end of stream": "Close the quote or the bracket that opens here.",
+        "expected <block end>": "Check the indentation: keys of one mapping begin in the same column.",
+        "could not find expected ':'": "Write 'key: value', with a space after the colon.",
+    }
+    remedy = next((advice for part, advice in remedies.items() if part in problem), "Correct the YAML here.")
+    return f"not valid YAML: {problem}{context}. {remedy}"
+
+
+class _Builder:
+    """Builds the tree of one document; recursion is bounded by MAX_DEPTH."""
+
+    def __init__(self, source: Source, report: Report, *, pure: bool = False) -> None:
+        self.source = source
+        self.report = report
+        self.next = events(source.text, pure=pure)
+        self.anchors: dict[str, tuple[Any, Mark, int]] = {}
+        self.open_anchors: set[str] = set()
+        self.nodes = 0
+        self.expanded = 0
+
+    def document(self) -> Any:
+        self.next()  # the stream's start
+        if self.next().__class__ is StreamEndEvent:
+            return None
+        value, _ = self.node(self.next(), ())
+        self.next()  # the document's end
+        after = self.next()
+        if after.__class__ is not StreamEndEvent:
+            self.report("SL106", (), "a second document begins here. Keep one document in a file.", self.mark(after))
+        return value
+
+    def mark(self, event: Any, key: int | None = None) -> Mark:
+        start = event.start_mark.index
+        return Mark(self.source, start if key is None else key, start, event.end_mark.index)
+
+    def node(self, event: Any, path: Path, key: int | None = None) -> tuple[Any, Mark]:
+        """Return the value that begins with an event, and its mark."""
+        kind = event.__class__
+        mark = self.mark(event, key)
+        if kind is AliasEvent:
+            return self.alias(event, mark, path)
+        self.nodes += 1
+        before = self.nodes + self.expanded
+        if event.anchor is not None:
+            self.open_anchors.add(event.anchor)
+        read = self.scalar if kind is ScalarEvent else self.collection
+        value = read(event, mark, path)
+        if event.anchor is not None:
+            self.open_anchors.discard(event.anchor)
+            self.anchors[event.anchor] = value, mark, self.nodes + self.expanded - before + 1
+        return value, mark
+
+    def scalar(self, event: Any, mark: Mark, path: Path) -> Any:
+        tag = event.ctag
+        if tag is None:
+            return plain(event.value) if not event.style else event.value
+        return self.tagged(str(tag), event, mark, path)
+
+    def tagged(self, tag: str, event: Any, mark: Mark, path: Path) -> Any:
+        if tag in _TEXT_TAGS:
+            return event.value
+        if tag == "!unsafe":
+            return Unsafe(event.value)
+        if tag == "!vault":
+            self.report("SL193", path, "vault values are not supported yet. Use lookup('env', 'NAME').", mark)
+            return BROKEN
+        if tag in _TYPES:
+            value = plain(event.value)
+            if type(value) is _TYPES[tag]:
+                return value
+        self.unknown_tag(tag, mark, path)
+        return BROKEN
+
+    def unknown_tag(self, tag: str, mark: Mark, path: Path) -> None:
+        shown = f"!!{tag.removeprefix(_CORE)}" if tag.startswith(_CORE) else tag
+        what = "does not fit this value" if tag in _TYPES else "is not allowed"
+        self.report("SL108", path, f"the tag {shown} {what}. Remove it; only !vault and !unsafe are known.", mark)
+
+    def collection(self, event: Any, mark: Mark, path: Path) -> Any:
+        if len(path) >= MAX_DEPTH:
+            self.report("SL110", path[:5], f"nested more than {MAX_DEPTH} levels deep. Make it flatter.", mark)
+            raise _Unusable
+        is_map = event.__class__ is MappingStartEvent
+        value = self.mapping(mark, path) if is_map else self.sequence(mark, path)
+        tag = None if event.ctag is None else str(event.ctag)
+        if tag is None or tag == ("tag:yaml.org,2002:map" if is_map else "tag:yaml.org,2002:seq"):
+            return value
+        self.unknown_tag(tag, mark, path)
+        return BROKEN
+
+    def sequence(self, mark: Mark, path: Path) -> Seq:
+        result = Seq(mark)
+        while (event := self.next()).__class__ is not SequenceEndEvent:
+            value, at = self.node(event, (*path, len(result)))
+            result.append(value)
+            result.marks.append(at)
+        return result
+
+    def mapping(self, mark: Mark, path: Path) -> Map:
+        result = Map(mark)
+        merges: list[tuple[Any, Mark]] = []
+        while (event := self.next()).__class__ is not MappingEndEvent:
+            key = self.key(event, path)
+            if key is None:
+                self.node(self.next(), (*path, "?"))
+                continue
+            value, at = self.value(self.next(), path, key, event.start_mark.index)
+            if key == "<<" and not event.style:
+                merges.append((value, at))
+            elif key in result:
+                self.duplicate(key, result.marks[key], at, path)
+            else:
+                result[key] = value
+                result.marks[key] = at
+        for value, at in merges:
+            self.merge(result, value, at, path)
+        return result
+
+    def value(self, event: Any, path: Path, key: str, key_start: int) -> tuple[Any, Mark]:
+        """Return the value of a key and its mark; the short way for what most values are."""
+        if event.__class__ is ScalarEvent and event.anchor is None and event.ctag is None:
+            self.nodes += 1
+            at = _mark((self.source, key_start, event.start_mark.index, event.end_mark.index))
+            return event.value if event.style else plain(event.value), at
+        return self.node(event, (*path, key), key_start)
+
+    def key(self, event: Any, path: Path) -> str | None:
+        """Return a key, or None where it is none that can be used (reported)."""
+        if event.__class__ is ScalarEvent and event.ctag is None:
+            name: str = event.value
+            if event.style or type(plain(name)) is str:
+                return name
+        mark = self.mark(event)
+        if event.__class__ is ScalarEvent:
+            if event.ctag is None:
+                self.report("SL111", path, "a key must be text. Put it in quotes.", mark)
+            else:
+                self.unknown_tag(str(event.ctag), mark, path)
+            return None
+        self.report("SL111", path, "a key must be text, not a list, a mapping or an alias.", mark)
+        self.node(event, (*path, "?"))
+        return None
+
+    def duplicate(self, key: str, first: Mark, second: Mark, path: Path) -> None:
+        name = "a key" if any(part in SECRET_KEYS for part in path) else f"'{key}'"
+        self.report(
+            "SL107",
+            (*path, key),
+            f"{name} is given twice; first at {first.key_place}. Remove one of the two.",
+            second,
+            at_key=True,
+        )
+
+    def merge(self, result: Map, value: Any, at: Mark, path: Path) -> None:
+        """Take the keys of `<<: *other` that the mapping does not have itself."""
+        for other in value if isinstance(value, Seq) else [value]:
+            if not isinstance(other, Map):
+                if other is not BROKEN:
+                    self.report("SL114", (*path, "<<"), "must be a mapping, or a list of mappings.", at)
+                continue
+            for key, item in other.items():
+                if key not in result:
+                    result[key] = item
+                    result.marks[key] = other.marks[key]
+
+    def alias(self, event: Any, mark: Mark, path: Path) -> tuple[Any, Mark]:
+        name = event.anchor
+        if name in self.open_anchors or name not in self.anchors:
+            what = "stands inside of what it refers to" if name in self.open_anchors else "refers to no anchor above"
+            self.report("SL109", path, f"the alias *{name} {what}. Correct its name, or write the value out.", mark)
+            raise _Unusable
+        value, at, weight = self.anchors[name]
+        self.expanded += weight
+        if self.expanded > MAX_EXPANDED:
+            self.report(
+                "SL109", path, f"the aliases expand to more than {MAX_EXPANDED:,} nodes. Write the values out.", mark
+            )
+            raise _Unusable
+        return value, Mark(self.source, mark.key, at.start, at.end)

@@ -1,0 +1,53 @@
+"""Where each object of an inventory and each of its fields stands; holds no values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from scalelite.core.model import Key, Kind, Place
+from scalelite.inventory.tree import Map
+
+if TYPE_CHECKING:
+    from scalelite.inventory.source import Mark
+
+
+class Places(Mapping[tuple[Key, str], Place]):
+    """The place of each object (field '') and of each of its fields, found when asked for."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Key, tuple[Mark, Mapping[str, Mark]]] = {}
+
+    def put(self, key: Key, mark: Mark, fields: Mapping[str, Mark]) -> None:
+        """Take the marks of an object."""
+        self._marks[key] = mark, fields
+
+    def __getitem__(self, name: tuple[Key, str]) -> Place:
+        key, field = name
+        mark, fields = self._marks[key]
+        if not field:
+            return mark.key_place
+        if field == "state" and "enabled" in fields:
+            return fields["enabled"].place
+        return fields[field].place
+
+    def __iter__(self) -> Iterator[tuple[Key, str]]:
+        for key, (_, fields) in self._marks.items():
+            yield key, ""
+            for field in fields:
+                yield key, "state" if key.kind is Kind.SERVER and field == "enabled" else field
+
+    def __len__(self) -> int:
+        return sum(1 + len(fields) for _, fields in self._marks.values())
+
+    def __repr__(self) -> str:
+        return f"<places of {len(self._marks)} objects>"
+
+
+def flat(tree: Map) -> dict[str, Mark]:
+    """Return the marks of a mapping, those of mappings in it under names with dots (`limits.max_users`)."""
+    marks = dict(tree.marks)
+    for key, value in tree.items():
+        if isinstance(value, Map):
+            marks |= {f"{key}.{inner}": mark for inner, mark in flat(value).items()}
+    return marks

@@ -1,0 +1,71 @@
+"""The text of a file of an inventory and the places in it; knows nothing of YAML."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from functools import cached_property
+from hashlib import sha256
+from typing import NamedTuple
+
+from scalelite.core.model import Place
+
+_LINE_END = re.compile(r"\r\n?|\n")
+
+
+class SourceFile(NamedTuple):
+    """A file that an inventory was read from, as plans name it."""
+
+    path: str
+    sha256: str
+
+
+class Source:
+    """A file's text; offsets count characters from 0, places lines and columns from 1."""
+
+    def __init__(self, path: str, data: bytes, text: str) -> None:
+        self.path = path
+        self.text = text
+        self.file = SourceFile(path, sha256(data).hexdigest())
+
+    def __repr__(self) -> str:
+        return f"Source({self.path!r})"
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(match.end() for match in _LINE_END.finditer(self.text))]
+
+    def place(self, offset: int) -> Place:
+        """Return the place of a character."""
+        line = bisect_right(self._line_starts, offset)
+        return Place(self.path, line, offset - self._line_starts[line - 1] + 1)
+
+    def line_span(self, line: int) -> tuple[int, int]:
+        """Return where a line (from 1) begins and where it ends, without its line end."""
+        start = self._line_starts[line - 1]
+        end = self._line_starts[line] if line < len(self._line_starts) else len(self.text)
+        return start, start + len(self.text[start:end].rstrip("\r\n"))
+
+
+class Mark(NamedTuple):
+    """Where a value stands: the offsets of its key (of itself, without one), its first and its last character."""
+
+    source: Source
+    key: int
+    start: int
+    end: int
+
+    @property
+    def place(self) -> Place:
+        """The place of the value."""
+        return self.source.place(self.start)
+
+    @property
+    def key_place(self) -> Place:
+        """The place of the key."""
+        return self.source.place(self.key)
+
+    @property
+    def written(self) -> str:
+        """The value as it is written, quotes and all."""
+        return self.source.text[self.start : self.end]
