@@ -1,0 +1,1 @@
+"""Use cases, one each: facts, then core decides, then act."""

@@ -1,0 +1,162 @@
+"""What a worker remembers of the cluster: declared state, statuses, and the meetings it has seen; reads, never writes.
+
+Postgres's NOTIFY renews it by delta, so that a request needs no statement to find its tenant, its server and, once
+seen, its meeting. Rules: spec/data.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from scalelite.core.balance import effective_state, may_take_meetings
+from scalelite.core.model import ServerStatus
+from scalelite.errors import DatabaseAway, ServiceNotReady
+from scalelite.flows.cluster import DeclaredView
+from scalelite.store import runtime, specs
+from scalelite.store.db import Connection, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from psycopg import Notify
+
+    from scalelite.core.model import Health, Meeting, State
+    from scalelite.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_MEETINGS: Final = 100_000
+CHANNELS: Final = ("scalelite_declared", "scalelite_polled", "scalelite_held", "scalelite_meeting")
+_HEARTBEAT_S: Final = 4.0
+_LONGEST_BACKOFF_S: Final = 2.0
+
+
+class Snapshot:
+    """The memory of one worker; `follow()` fills and renews it until it is cancelled."""
+
+    def __init__(self, settings: Settings, listen_conninfo: str) -> None:
+        self._conninfo = listen_conninfo
+        self._revision = -1
+        self._polled = -1
+        self._ready = asyncio.Event()
+        self._declared = DeclaredView(settings)
+        self._holds: Mapping[str, State] = {}
+        self._meetings: OrderedDict[tuple[UUID, str], Meeting] = OrderedDict()
+        self._by_generation: dict[int, tuple[UUID, str]] = {}
+        self.statuses: dict[str, ServerStatus] = {}
+        self.takers: Mapping[str, list[str]] = {}
+
+    # --- declared and observed ---------------------------------------------------------------------------------------
+
+    async def ready(self, timeout_s: float) -> None:
+        """Wait until the cluster was read once; raises ServiceNotReady."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            raise ServiceNotReady from None
+
+    @property
+    def declared(self) -> DeclaredView:
+        """What is declared; raises ServiceNotReady until it was read once."""
+        if not self._ready.is_set():
+            raise ServiceNotReady
+        return self._declared
+
+    def server_state(self, server: str) -> State:
+        """Return the stricter of a server's declared and held state; one that is gone counts as disabled."""
+        spec = self._declared.servers.get(server)
+        if spec is None or spec.state == "not enabled":
+            return "disabled"
+        return effective_state(spec.state, self._holds.get(server))
+
+    def health(self, server: str) -> Health:
+        """Return what the poller last said of a server."""
+        status = self.statuses.get(server)
+        return status.health if status else "unknown"
+
+    # --- meetings ----------------------------------------------------------------------------------------------------
+
+    def remembered(self, tenant: UUID, meeting_id: str) -> Meeting | None:
+        """Return a meeting that this worker has seen and that was not said to be gone."""
+        return self._meetings.get((tenant, meeting_id))
+
+    def remember(self, meeting: Meeting) -> None:
+        """Keep a meeting in memory; the ones least recently seen make room."""
+        key = (meeting.tenant, meeting.meeting_id)
+        if old := self._meetings.pop(key, None):
+            self._by_generation.pop(old.generation, None)
+        self._meetings[key] = meeting
+        self._by_generation[meeting.generation] = key
+        if len(self._meetings) > REMEMBERED_MEETINGS:
+            _, oldest = self._meetings.popitem(last=False)
+            self._by_generation.pop(oldest.generation, None)
+
+    def forget(self, generation: int) -> None:
+        """Drop a meeting that has ended or moved."""
+        if key := self._by_generation.pop(generation, None):
+            self._meetings.pop(key, None)
+
+    # --- renewal -----------------------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Listen and renew until cancelled; while Postgres is away, memory stays as it was."""
+        backoff_s = 0.05
+        while True:
+            try:
+                async with connect(self._conninfo, "scalelite listener") as connection:
+                    await self._listen(connection)
+            except DatabaseAway as error:
+                log.warning("not listening: %s", error)
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S) if not self._ready.is_set() else 0.2
+
+    async def _listen(self, connection: Connection) -> None:
+        """LISTEN first, then read all: what changes in between is told."""
+        for channel in CHANNELS:
+            await connection.execute(f"LISTEN {channel}")
+        self._meetings.clear()
+        self._by_generation.clear()
+        await self._renew_declared(connection)
+        await self._renew_statuses(connection)
+        self._ready.set()
+        while True:
+            notices = [notice async for notice in connection.notifies(timeout=_HEARTBEAT_S, stop_after=1)]
+            await self._renew(connection, notices)
+
+    async def _renew(self, connection: Connection, notices: list[Notify]) -> None:
+        told = {notice.channel for notice in notices}
+        for notice in notices:
+            if notice.channel == "scalelite_meeting":
+                self.forget(int(notice.payload))
+        if "scalelite_declared" in told:
+            await self._renew_declared(connection)
+        if told & {"scalelite_polled", "scalelite_held"}:
+            await self._renew_statuses(connection)
+        if not told:
+            await connection.execute("SELECT 1")
+
+    async def _renew_declared(self, connection: Connection) -> None:
+        delta = await specs.load_delta(connection, self._revision)
+        self._declared.renew(delta)
+        self._revision = delta.revision
+        self._choose_takers()
+
+    async def _renew_statuses(self, connection: Connection) -> None:
+        self._polled, changed = await runtime.load_statuses(connection, self._polled)
+        self.statuses.update((status.server, status) for status in changed)
+        self._holds = await runtime.load_holds(connection)
+        self._choose_takers()
+
+    def _choose_takers(self) -> None:
+        takers: dict[str, list[str]] = {}
+        for server in self._declared.servers.values():
+            status = self.statuses.get(server.id, ServerStatus(server.id))
+            if may_take_meetings(server, status, self._holds.get(server.id)):
+                takers.setdefault(server.tag, []).append(server.id)
+        self.takers = takers

@@ -1,0 +1,77 @@
+"""Opens what flows need from settings, and closes it again; the only place where the clock and chance come in."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from scalelite.edge.bbb import BbbClient, Timeouts
+from scalelite.errors import UsageError
+from scalelite.flows.reconcile import prepare_cluster
+from scalelite.flows.services import Services
+from scalelite.store.db import Database, connect, migrate
+from scalelite.store.embedded import embedded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from scalelite.settings import Settings
+
+LONGEST_CALL_S: Final = 9.0
+LOCAL_HOME: Final = Path(".scalelite")
+
+
+@contextmanager
+def open_database(settings: Settings, *, create_home: Path | None = None) -> Iterator[str]:
+    """Yield a URL of Postgres, migrated: DATABASE_URL's, else the embedded one where it was asked for.
+
+    Embedded only with SCALELITE_HOME or in a folder that has `.scalelite/` (or in `create_home`): a job that runs in
+    the wrong folder must not make an empty cluster. Raises UsageError, EmbeddedPostgresError, DatabaseAway.
+    """
+    if settings.database_url:
+        _prepare(settings, settings.database_url)
+        yield settings.database_url
+        return
+    home = create_home or settings.home or (LOCAL_HOME if LOCAL_HOME.is_dir() else None)
+    if home is None:
+        raise UsageError(
+            "no database is configured",
+            hint="set DATABASE_URL, or SCALELITE_HOME for an embedded Postgres, or run scalelite db init here",
+        )
+    with embedded(home) as conninfo:
+        _prepare(settings, conninfo)
+        yield conninfo
+
+
+def _prepare(settings: Settings, conninfo: str) -> None:
+    if settings.auto_migrate:
+        asyncio.run(prepare(conninfo))
+
+
+async def prepare(conninfo: str) -> tuple[str, ...]:
+    """Migrate the database and make the cluster's row; returns the names of the migrations that ran."""
+    done = await migrate(conninfo)
+    async with connect(conninfo, "scalelite prepare") as connection:
+        await prepare_cluster(connection)
+    return done
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, conninfo: str, *, name: str) -> AsyncIterator[Services]:
+    """Open the pool and the HTTP session; `name` shows in pg_stat_activity and as the holder of locks."""
+    database = Database(conninfo, name=name)
+    total_s = min(settings.connect_timeout_s + settings.response_timeout_s, LONGEST_CALL_S)
+    async with BbbClient.session() as session:
+        bbb = BbbClient(session, Timeouts(settings.connect_timeout_s, total_s))
+        await database.open()
+        try:
+            yield Services(
+                settings, database, bbb, lambda: time.time_ns() // 1_000_000, uuid.uuid4, random.SystemRandom()
+            )
+        finally:
+            await database.close()
