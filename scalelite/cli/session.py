@@ -1,0 +1,68 @@
+"""What commands share: this process's settings and logs, a connection, the inventory that they are about."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+import click
+
+from scalelite import logs
+from scalelite.errors import UsageError
+from scalelite.settings import Settings, process_environment, process_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from scalelite.inventory.load import Inventory
+    from scalelite.store.db import Connection
+
+T = TypeVar("T")
+DEFAULT_INVENTORY: Final = Path("inventories/default")
+
+
+def settings_of_process() -> Settings:
+    """Read the environment and send logs where it says."""
+    settings = process_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]], *, doing: str) -> T:
+    """Run a coroutine function on a connection to the cluster's database; `doing` names it to who waits for a lock."""
+    from scalelite.store.db import connect  # noqa: PLC0415 - 0.1 s to import
+    from scalelite.wiring import open_database  # noqa: PLC0415
+
+    async def connected(conninfo: str) -> T:
+        async with connect(conninfo, f"scalelite {doing} {settings.actor} pid {os.getpid()}"[:63]) as connection:
+            return await use(connection)
+
+    with open_database(settings) as conninfo:
+        return asyncio.run(connected(conninfo))
+
+
+def read_inventory(settings: Settings, paths: Sequence[str]) -> Inventory:
+    """Load the inventory that the command names, else SCALELITE_INVENTORY, else inventories/default."""
+    from scalelite.inventory.load import load_inventory  # noqa: PLC0415
+
+    chosen = list(paths) or ([settings.inventory] if settings.inventory else [])
+    if not chosen and DEFAULT_INVENTORY.exists():
+        chosen = [str(DEFAULT_INVENTORY)]
+    if not chosen:
+        raise UsageError(
+            "no inventory is named", hint=f"give a path, set SCALELITE_INVENTORY, or make {DEFAULT_INVENTORY}"
+        )
+    sources: list[Path | Literal["-"]] = ["-" if path == "-" else Path(path) for path in chosen]
+    inventory = load_inventory(sources, environment=process_environment(), stdin=sys.stdin.buffer)
+    for warning in inventory.warnings:
+        click.echo(warning.text(caret=False), err=True)
+    return inventory
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; only `yes` goes on."""
+    click.echo(f"{question} Only 'yes' goes on: ", err=True, nl=False)
+    return sys.stdin.readline().strip() == "yes"

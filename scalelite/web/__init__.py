@@ -1,0 +1,75 @@
+"""The service, thin: Sanic's application, what it opens, and its routes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from sanic import Sanic
+
+from scalelite import logs
+from scalelite.errors import DatabaseAway, ServiceNotReady
+from scalelite.flows.confirm import Confirmations
+from scalelite.flows.proxy import Proxy
+from scalelite.flows.snapshot import Snapshot
+from scalelite.web import bbb_api, ops
+from scalelite.wiring import open_services
+
+if TYPE_CHECKING:
+    from scalelite.settings import Settings
+
+log = logging.getLogger(__name__)
+
+App = Sanic[Any, Any]
+_FIRST_SNAPSHOT_S = 10.0
+
+
+def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> App:
+    """Make the application; runs in the main process and in each worker, and opens nothing yet."""
+    logs.configure(settings.log_level, settings.log_format)
+    app: App = Sanic(name, configure_logging=False)
+    app.config.AUTO_EXTEND = False
+    app.config.ACCESS_LOG = False
+    app.config.REQUEST_MAX_HEADER_SIZE = 16384
+    app.config.REQUEST_MAX_SIZE = settings.max_body_bytes
+    app.ctx.settings, app.ctx.conninfo, app.ctx.stack = settings, conninfo, AsyncExitStack()
+    app.before_server_start(_open)
+    app.after_server_stop(_close)
+    bbb_api.add_routes(app)
+    ops.add_routes(app)
+    return app
+
+
+async def _open(app: App) -> None:
+    settings: Settings = app.ctx.settings
+    stack: AsyncExitStack = app.ctx.stack
+    services = await stack.enter_async_context(open_services(settings, app.ctx.conninfo, name="scalelite serve"))
+    snapshot = Snapshot(settings, settings.listen_database_url or app.ctx.conninfo)
+    confirmations = Confirmations(services.database)
+    stack.push_async_callback(_flush, confirmations)
+    for task in (snapshot.follow(), confirmations.run()):
+        stack.push_async_callback(_cancel, asyncio.create_task(task))
+    app.ctx.proxy = Proxy(services, snapshot, confirmations)
+    try:
+        await snapshot.ready(_FIRST_SNAPSHOT_S)
+    except ServiceNotReady:
+        log.error("the cluster was not read within %g s; not ready until it is", _FIRST_SNAPSHOT_S)  # noqa: TRY400
+
+
+async def _close(app: App) -> None:
+    await app.ctx.stack.aclose()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _flush(confirmations: Confirmations) -> None:
+    try:
+        await confirmations.flush()
+    except DatabaseAway as error:
+        log.warning("confirmations are left to the poller: %s", error)

@@ -1,0 +1,88 @@
+"""Routes of the BigBlueButton API: a request in, XML or a redirect out; decides nothing."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+from sanic import HTTPResponse, Request
+from sanic.exceptions import SanicException
+
+from scalelite.core import wire
+from scalelite.errors import ApiError, ScaleliteError, ServiceNotReady, UnsupportedRequest
+from scalelite.flows import proxy
+
+if TYPE_CHECKING:
+    from sanic import Sanic
+
+    from scalelite.flows.proxy import Proxy
+    from scalelite.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "/bigbluebutton/api"
+_XML: Final = "application/xml; charset=utf-8"
+_METHODS: Final = ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def add_routes(app: Sanic[Any, Any]) -> None:
+    """Add the calls, and the answer to everything else."""
+    app.add_route(call, PREFIX, methods=_METHODS, name="index")
+    app.add_route(call, f"{PREFIX}/<rest:path>", methods=_METHODS, name="call")
+    app.exception(Exception)(failed)
+
+
+async def call(request: Request, rest: str = "") -> HTTPResponse:
+    """Answer one call of the BigBlueButton API."""
+    worker: Proxy = request.app.ctx.proxy
+    host = host_of(request, request.app.ctx.settings)
+    if not worker.snapshot.declared.serves(host):
+        return HTTPResponse(status=403)
+    answer = await worker.answer(
+        proxy.Request(
+            call=rest.strip("/"),
+            method="GET" if request.method == "HEAD" else request.method,
+            host=host,
+            query=request.query_string,
+            content_type=request.headers.get("content-type", "").partition(";")[0].strip().lower(),
+            body=request.body,
+        )
+    )
+    if answer.location:
+        return HTTPResponse(status=302, headers={"Location": answer.location})
+    return HTTPResponse(answer.body, content_type=_XML)
+
+
+def host_of(request: Request, settings: Settings) -> str:
+    """Return the host that was asked, without port, in lower case; a proxy's word counts if the proxy is trusted."""
+    host = request.headers.get("host", "")
+    if settings.trusted_proxies and _trusted(request.ip, settings):
+        host = request.headers.get("x-forwarded-host", host).rpartition(",")[2].strip()
+    name, _, port = host.rpartition(":")
+    return (name if name and port.isdigit() else host).lower()
+
+
+def _trusted(address: str, settings: Settings) -> bool:
+    return any(ip_address(address) in network for network in settings.trusted_proxies)
+
+
+async def failed(request: Request, error: Exception) -> HTTPResponse:
+    """Answer every error as BigBlueButton XML; what it was stands in the log alone."""
+    match error:
+        case ApiError():
+            known = error
+        case SanicException(status_code=404 | 405):
+            known = UnsupportedRequest()
+        case SanicException():
+            return HTTPResponse(
+                wire.failure(ApiError("The request cannot be read.")), error.status_code, content_type=_XML
+            )
+        case ScaleliteError():
+            log.warning("%s failed: %s", request.path, error)
+            known = ApiError()
+        case _:
+            log.error("%s failed", request.path, exc_info=error)
+            known = ApiError()
+    headers = {"Retry-After": "1"} if isinstance(known, ServiceNotReady) else None
+    return HTTPResponse(wire.failure(known), known.http_status, headers, content_type=_XML)
