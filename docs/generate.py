@@ -1,0 +1,72 @@
+"""Writes docs/reference/ from the source: settings and commands. `python docs/generate.py`; a test keeps them fresh."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from scalelite.cli import cli
+from scalelite.settings import Settings
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def settings_page() -> str:
+    """Return the page of environment variables."""
+    rows = [
+        f"| {entry.metadata['env']} | {_default(entry)} | {entry.metadata['manual']} |"
+        for entry in dataclasses.fields(Settings)
+    ]
+    head = [
+        "# Settings",
+        "",
+        "From the environment, read once at start. Booleans are `true` or `false` in any letter case.",
+        "",
+    ]
+    return "\n".join([*head, "| variable | default | meaning |", "|---|---|---|", *rows, ""])
+
+
+def _default(entry: dataclasses.Field[object]) -> str:
+    value = entry.default
+    if entry.metadata["env"] == "WEB_CONCURRENCY":
+        return "processors"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value) if value not in {"", (), None} else "-"
+
+
+def commands_page() -> str:
+    """Return the page of commands, as their --help says it."""
+    parts = [
+        "# Commands",
+        "",
+        "Exit statuses: 0 done, 1 unexpected, 2 changes (only with `--detailed-exitcode`), 3 invalid inventory,",
+    ]
+    parts += [
+        "4 stale plan, 5 refused by a guard, 6 lock not had, 7 apply rolled back, 64 wrong usage, 130 interrupted.",
+        "",
+    ]
+    for path, command in _walk(cli, ("scalelite",)):
+        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+        parts += [f"## {' '.join(path)}", "", "```", command.get_help(context).rstrip(), "```", ""]
+    return "\n".join(parts)
+
+
+def _walk(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
+    found = [(path, command)]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if child := command.get_command(context, name):
+                found += _walk(child, (*path, name))
+    return found
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page(), encoding="utf-8")

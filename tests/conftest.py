@@ -1,0 +1,90 @@
+"""Fixtures that every folder uses: a real Postgres, and a database of its own for each test.
+
+Programs that pip cannot bring: a test that needs one says so (`needs`), and is left out, counted in the last line,
+where it is missing; with SCALELITE_TESTS=full a missing one is an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from scalelite.store.db import connect
+from scalelite.store.embedded import embedded
+from scalelite.wiring import prepare
+from tests.statements import report
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from scalelite.store.db import Connection
+
+_left_out: Counter[str] = Counter()
+_numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--statements", action="store_true", help="list what tests show and requirements that none shows")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        missing = [name for mark in item.iter_markers("needs") for name in mark.args if not _is_there(name)]
+        (dropped if missing else kept).append(item)
+        _left_out.update(missing[:1])
+    if dropped and os.environ.get("SCALELITE_TESTS") == "full":
+        raise pytest.UsageError(f"SCALELITE_TESTS=full, but these programs are missing: {', '.join(_left_out)}")
+    items[:] = kept
+    config.hook.pytest_deselected(items=dropped)
+    if config.getoption("--statements"):
+        print(report(items))  # noqa: T201
+        items.clear()
+
+
+def _is_there(program: str) -> bool:
+    return Path(program).exists() if "/" in program else shutil.which(program) is not None
+
+
+def pytest_unconfigure() -> None:
+    """The very last line says what was left out."""
+    if _left_out:
+        parts = ", ".join(f"{count} for want of {name}" for name, count in sorted(_left_out.items()))
+        print(f"left out {sum(_left_out.values())} tests: {parts}")  # noqa: T201
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A URL of a real Postgres without fsync, with the database `template` migrated."""
+    with embedded(tmp_path_factory.mktemp("home"), linger_s=0.5, fsync=False) as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE template")
+        asyncio.run(prepare(make_conninfo(conninfo, dbname="template")))
+        yield conninfo
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """A URL of a migrated, empty database of this test's own."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template")
+        yield make_conninfo(postgres, dbname=name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[Connection]:
+    """A connection to this test's database."""
+    async with connect(database, "tests") as connection:
+        yield connection

@@ -1,0 +1,95 @@
+"""Each file of tests/cases/inventory is a test: files and an environment, and the objects or the problems they make."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from jsonschema import Draft7Validator
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from scalelite.core.model import Secret
+from scalelite.errors import InventoryInvalid
+from scalelite.inventory.files import InventoryPath
+from scalelite.inventory.load import Inventory, load_inventory
+from scalelite.inventory.parse import parse
+from scalelite.inventory.schema import inventory_schema
+from scalelite.inventory.source import Source
+
+FOLDER = Path(__file__).parents[1] / "cases" / "inventory"
+# The secret of all cases: no message may ever hold it.
+HIDDEN = "hunter2"
+
+
+def _case(path: Path) -> Any:
+    case = YAML(typ="safe", pure=True).load(path)
+    return pytest.param(case, id=path.stem, marks=pytest.mark.shows(*case["shows"]))
+
+
+def _written(case: dict[str, Any]) -> None:
+    for name, text in case["files"].items():
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8"))
+
+
+def _loaded(case: dict[str, Any]) -> Inventory:
+    paths: list[InventoryPath] = [Path(path) for path in case.get("paths", ["."])]
+    return load_inventory(paths, environment=case.get("environment", {}))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Secret():
+            return value.reveal()
+        case BaseModel():
+            return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        case tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case UUID():
+            return str(value)
+    return value
+
+
+CASES = [_case(path) for path in sorted(FOLDER.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _written(case)
+    if "problems" in case:
+        with pytest.raises(InventoryInvalid) as caught:
+            _loaded(case)
+        said = [problem.text(caret="\n" in case["problems"][0]) for problem in caught.value.problems]
+        assert said == [text.rstrip("\n") for text in case["problems"]]
+        everything = "".join([*(problem.text(caret=True) for problem in caught.value.problems), repr(caught.value.problems)])
+        assert HIDDEN not in everything
+        return
+    inventory = _loaded(case)
+    found = {key.address: _plain(spec) for key, spec in inventory.wanted.objects.items()}
+    expected = case["objects"]
+    assert {address: {name: found[address][name] for name in fields} for address, fields in expected.items()} == expected
+    assert found.keys() == expected.keys()
+    assert inventory.wanted.sections == set(case.get("sections", inventory.wanted.sections))
+    places = {str(place) for place in inventory.wanted.places.values()}
+    for address, fields in case.get("places", {}).items():
+        for name, place in fields.items():
+            key = next(key for key in inventory.wanted.objects if key.address == address)
+            assert str(inventory.wanted.places[key, name]) == place
+            assert place in places
+    assert HIDDEN not in repr(inventory)
+
+
+@pytest.mark.shows("inventory: schema")
+@pytest.mark.parametrize("case", [case for case in CASES if "objects" in case.values[0]])  # type: ignore[index]
+def test_what_the_loader_takes_passes_the_schema(case: dict[str, Any]) -> None:
+    validator = Draft7Validator(inventory_schema())
+    for name, text in case["files"].items():
+        if name.endswith((".yml", ".yaml")):
+            tree = parse(Source(name, text.encode(), text.removeprefix("\ufeff")), pytest.fail)
+            assert [error.message for error in validator.iter_errors(json.loads(json.dumps(tree)))] == []
