@@ -173,6 +173,12 @@ class UpstreamFailed(ApiError):
     text = "Unable to access meeting on server."
 
 
+class UselessAnswer(UpstreamFailed):
+    """A server answered something that is no BigBlueButton answer: HTML, garbage, cut off, with a DTD, too large."""
+
+    text = "Response did not include returncode"
+
+
 class CreateFailed(UpstreamFailed):
     """A server did not create the meeting; the claim is taken back."""
 

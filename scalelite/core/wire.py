@@ -16,10 +16,10 @@ from xml.sax.saxutils import escape
 
 from lxml import etree
 
-from scalelite.errors import ApiError, ChecksumError, InvalidParameter, MissingMeetingId, UpstreamFailed
+from scalelite.errors import ApiError, ChecksumError, InvalidParameter, MissingMeetingId, UselessAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 Params = dict[str, str]
 
@@ -122,7 +122,7 @@ def encode(params: Mapping[str, str]) -> str:
 def meeting_id(params: Mapping[str, str]) -> str:
     """Return the meeting's id; raises MissingMeetingId, or InvalidParameter where no meeting can have such an id."""
     value = params.get("meetingID", "")
-    if not value:
+    if not value.strip():
         raise MissingMeetingId
     if len(value) > 256 or "," in value or _CONTROL.search(value):
         raise InvalidParameter("The meeting ID must have 1 to 256 characters, without commas and control characters.")
@@ -149,23 +149,29 @@ class Reply:
 
 
 def parse_reply(body: bytes) -> Reply:
-    """Read a server's answer; raises UpstreamFailed for what is no BigBlueButton answer (HTML, cut off, with a DTD)."""
+    """Read a server's answer; raises UselessAnswer for what is no BigBlueButton answer (HTML, cut off, with a DTD)."""
     root = parse_xml(body)
     code = root.findtext("returncode")
     if root.tag != "response" or code not in {"SUCCESS", "FAILED"}:
-        raise UpstreamFailed("Response did not include returncode")
+        raise UselessAnswer
     return Reply(body, code == "SUCCESS", root.findtext("messageKey") or "", root)
 
 
 def parse_xml(body: bytes) -> etree._Element:
-    """Parse XML that nobody vouches for: no DTD, no entities, no network; raises UpstreamFailed."""
+    """Parse XML that nobody vouches for: no DTD, no entities, no network; raises UselessAnswer."""
     if len(body) > MAX_ANSWER_BYTES or b"<!DOCTYPE" in body:
-        raise UpstreamFailed("Response did not include returncode")
+        raise UselessAnswer
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         return etree.fromstring(body, parser)
     except (etree.XMLSyntaxError, ValueError):
-        raise UpstreamFailed("Response did not include returncode") from None
+        raise UselessAnswer from None
+
+
+def check_document(body: bytes) -> None:
+    """Refuse slides that are sent along and hold a DTD, in whatever encoding; what else is wrong, the server says."""
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:
+        raise InvalidParameter("The document must not have a DTD.")
 
 
 def element(name: str, text: str) -> str:
@@ -190,24 +196,33 @@ def failure(error: ApiError) -> bytes:
     )
 
 
-def meetings(found: Iterable[etree._Element]) -> bytes:
+def meetings(found: Sequence[etree._Element]) -> bytes:
     """Return the answer of getMeetings with these meeting elements."""
-    parts = [etree.tostring(meeting, encoding="utf-8", with_tail=False) for meeting in found]
-    if not parts:
-        return respond(
-            element("returncode", "SUCCESS"),
-            element("messageKey", "noMeetings"),
-            element("message", "no meetings were found on this server"),
-            "<meetings/>",
-        )
-    return b"".join(
-        (
-            _DECLARATION,
-            b"<response>\n<returncode>SUCCESS</returncode>\n<meetings>\n",
-            b"\n".join(parts),
-            b"\n</meetings>\n</response>\n",
-        )
-    )
+    if not found:
+        return _nothing("noMeetings", "no meetings were found on this server", "<meetings/>")
+    return _listing("meetings", found)
+
+
+def sessions(found: Sequence[etree._Element]) -> bytes:
+    """Return the answer of getSessions with these meeting elements; the message is BigBlueButton's own."""
+    if not found:
+        return _nothing("noSessions", "no sessions were found on this serverr", "<sessions/>")
+    return _listing("sessions", found)
+
+
+def _nothing(key: str, message: str, empty: str) -> bytes:
+    return respond(element("returncode", "SUCCESS"), element("messageKey", key), element("message", message), empty)
+
+
+def _listing(name: str, found: Sequence[etree._Element]) -> bytes:
+    parts = b"\n".join(etree.tostring(child, encoding="utf-8", with_tail=False) for child in found)
+    head = f"<response>\n<returncode>SUCCESS</returncode>\n<{name}>\n".encode()
+    return b"".join((_DECLARATION, head, parts, f"\n</{name}>\n</response>\n".encode()))
+
+
+def internal_prefix(meeting_id: str) -> str:
+    """Return what BigBlueButton's internal id of a meeting begins with: SHA-1 of the external one, in hex."""
+    return hashlib.sha1(meeting_id.encode(), usedforsecurity=False).hexdigest()
 
 
 def without_secrets(root: etree._Element) -> bool:

@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from scalelite.core import wire
-from scalelite.errors import UpstreamFailed
+from scalelite.errors import UpstreamFailed, UselessAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,7 +123,7 @@ class BbbClient:
             allow_redirects=False,
         ) as response:
             if response.status != 200:
-                raise UpstreamFailed("Response did not include returncode")
+                raise UselessAnswer
             return await _read(response)
 
 
@@ -149,5 +149,5 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         parts.append(part)
         size += len(part)
         if size > wire.MAX_ANSWER_BYTES:
-            raise UpstreamFailed("Response did not include returncode")
+            raise UselessAnswer
     return b"".join(parts)

@@ -24,6 +24,7 @@ from scalelite.errors import (
     UnsupportedContentType,
     UnsupportedRequest,
     UpstreamFailed,
+    UselessAnswer,
 )
 from scalelite.store import runtime
 
@@ -45,6 +46,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _FORMS: Final = frozenset({_FORM, "multipart/form-data"})
 _ALPHANUMERICS: Final = string.ascii_letters + string.digits
 _XML: Final = frozenset({"application/xml", "text/xml"})
+_CONTENT_TYPES: Final = {"create": _FORMS | _XML, "insertDocument": _XML}
 # How long a create waits for another's of the same id that was there first, and how often it looks.
 _OTHERS_CREATE_S: Final = 8.5
 _LOOK_EVERY_S: Final = 0.05
@@ -90,18 +92,16 @@ class Proxy:
 
     async def answer(self, request: Request) -> Answer:
         """Answer a call; raises the ApiError that the caller is told."""
-        if request.call == "":
-            _check_content_type(request)
-            return Answer(self._index())
         methods, function = _CALLS.get(request.call, ((), None))
-        if function is None or request.method not in methods:
+        if request.method not in methods:
             raise UnsupportedRequest
         _check_content_type(request)
-        return await function(self, self._verified(request))
+        return self._index() if function is None else await function(self, self._verified(request))
 
-    def _index(self) -> bytes:
+    def _index(self) -> Answer:
+        """Say who we are; the one call that need not be signed."""
         build = self.services.settings.build_number
-        return wire.success(version="2.0", **({"build": build} if build else {}))
+        return Answer(wire.success(version="2.0", **({"build": build} if build else {})))
 
     def _verified(self, request: Request) -> Caller:
         settings = self.services.settings
@@ -109,28 +109,36 @@ class Proxy:
         form = request.content_type == _FORM and request.method == "POST" and settings.form_bodies
         query, params = _signed_params(request, form=form)
         secret = wire.verify(request.call, query, tenant.secrets, settings.accepted_algorithms)
-        slides = Body(request.body, request.content_type) if request.content_type in _XML and request.body else NO_BODY
-        return Caller(tenant, secret, wire.decode(params), slides)
+        return Caller(tenant, secret, wire.decode(params), _slides(request))
 
     # --- calls about one meeting -------------------------------------------------------------------------------------
 
     async def is_meeting_running(self, caller: Caller) -> Answer:
         """Ask the meeting's server; of an unknown meeting it is known that it does not run."""
         try:
-            meeting = await self._meeting(caller)
+            return await self._forward("isMeetingRunning", caller, ("meetingID",))
         except MeetingNotFound:
             return Answer(wire.success(running="false"))
-        return await self._forward("isMeetingRunning", meeting, caller)
 
     async def get_meeting_info(self, caller: Caller) -> Answer:
         """Ask the meeting's server."""
-        return await self._forward("getMeetingInfo", await self._meeting(caller), caller)
+        return await self._forward("getMeetingInfo", caller, ("meetingID",))
+
+    async def insert_document(self, caller: Caller) -> Answer:
+        """Send slides to the meeting's server."""
+        wire.check_document(caller.slides.content)
+        return await self._forward("insertDocument", caller, ("meetingID",))
+
+    async def send_chat_message(self, caller: Caller) -> Answer:
+        """Have the meeting's server show a message; a call of BigBlueButton 3.0."""
+        return await self._forward("sendChatMessage", caller, tuple(caller.params))
 
     async def end(self, caller: Caller) -> Answer:
         """Ask the server first: a meeting is forgotten when it says so, and kept as ending when it does not answer."""
         meeting = await self._meeting(caller)
         try:
-            reply = await self._ask(self._server(meeting.server), "end", caller.params)
+            params = {"meetingID": meeting.meeting_id, "password": caller.params.get("password", "")}
+            reply = await self._ask(self._server(meeting.server), "end", params)
         except UpstreamFailed:
             await self._write(runtime.mark_ending, meeting.generation)
             raise
@@ -168,9 +176,11 @@ class Proxy:
             raise ServerUnavailable
         return spec
 
-    async def _forward(self, call: str, meeting: Meeting, caller: Caller) -> Answer:
-        reply = await self._ask(self._server(meeting.server), call, caller.params)
-        return Answer(_passed_on(reply))
+    async def _forward(self, call: str, caller: Caller, names: tuple[str, ...]) -> Answer:
+        """Ask the meeting's server, with those of the call's parameters that belong to such a call."""
+        meeting = await self._meeting(caller)
+        params = {name: caller.params[name] for name in names}
+        return Answer(_passed_on(await self._ask(self._server(meeting.server), call, params, caller.slides)))
 
     async def _ask(self, server: ServerSpec, call: str, params: wire.Params, slides: Body = NO_BODY) -> wire.Reply:
         algorithm = self.snapshot.declared.cluster.algorithm
@@ -187,38 +197,54 @@ class Proxy:
         async with self.services.database.use() as connection:
             await statement(connection, *arguments)
 
-    # --- getMeetings -------------------------------------------------------------------------------------------------
+    # --- calls about all servers -------------------------------------------------------------------------------------
 
     async def get_meetings(self, caller: Caller) -> Answer:
-        """Ask all enabled and cordoned servers at once; one that fails is left out."""
+        """Return the caller's meetings on all servers."""
         if self.services.settings.get_meetings_disabled:
             return Answer(wire.meetings([]))
+        owned = await self._owned(caller)
+        tenant = str(caller.tenant.id) if caller.tenant.name else None
+
+        def is_callers(server: str, meeting: etree._Element) -> bool:
+            if (server, meeting.findtext("meetingID") or "") in owned:
+                return True
+            return tenant is not None and meeting.findtext("metadata/tenant-id") == tenant
+
+        replies = await self._ask_all("getMeetings")
+        for _, reply in replies:
+            wire.without_secrets(reply.root)
+        return Answer(wire.meetings(_children(replies, "meetings/meeting", is_callers)))
+
+    async def get_sessions(self, caller: Caller) -> Answer:
+        """Return the sessions in the caller's meetings on all servers; these name meetings by their internal ids."""
+        owned = {(server, wire.internal_prefix(meeting_id)) for server, meeting_id in await self._owned(caller)}
+
+        def is_callers(server: str, session: etree._Element) -> bool:
+            return (server, (session.findtext("meetingID") or "").partition("-")[0]) in owned
+
+        return Answer(wire.sessions(_children(await self._ask_all("getSessions"), "sessions/meeting", is_callers)))
+
+    async def _owned(self, caller: Caller) -> frozenset[tuple[str, str]]:
         async with self.services.database.use() as connection:
-            owned = await runtime.meetings_of(connection, caller.tenant.id)
+            return await runtime.meetings_of(connection, caller.tenant.id)
+
+    async def _ask_all(self, call: str) -> list[tuple[str, wire.Reply]]:
+        """Ask all servers that serve meetings at once; one that fails is left out."""
         servers = [
             server
             for server in self.snapshot.declared.servers.values()
             if self.snapshot.server_state(server.id) != "disabled" and self.snapshot.health(server.id) != "offline"
         ]
-        lists = await asyncio.gather(*(self._meetings_on(server, caller, owned) for server in servers))
-        return Answer(wire.meetings([meeting for found in lists for meeting in found]))
+        replies = await asyncio.gather(*(self._ask_one_of_all(server, call) for server in servers))
+        return [(server.id, reply) for server, reply in zip(servers, replies, strict=True) if reply is not None]
 
-    async def _meetings_on(
-        self, server: ServerSpec, caller: Caller, owned: frozenset[tuple[str, str]]
-    ) -> list[etree._Element]:
+    async def _ask_one_of_all(self, server: ServerSpec, call: str) -> wire.Reply | None:
         try:
-            reply = await self._ask(server, "getMeetings", {})
+            return await self._ask(server, call, {})
         except UpstreamFailed:
-            log.warning("server %s is left out of getMeetings", server.id)
-            return []
-        wire.without_secrets(reply.root)
-        tenant = str(caller.tenant.id) if caller.tenant.name else None
-        return [
-            meeting
-            for meeting in reply.root.iterfind("meetings/meeting")
-            if (server.id, meeting.findtext("meetingID") or "") in owned
-            or (tenant is not None and meeting.findtext("metadata/tenant-id") == tenant)
-        ]
+            log.warning("server %s is left out of %s", server.id, call)
+            return None
 
     # --- create ------------------------------------------------------------------------------------------------------
 
@@ -226,7 +252,7 @@ class Proxy:
         """Place the meeting, or find where it is; pass the call on; take the claim back if that fails."""
         meeting_id = wire.meeting_id(caller.params)
         if caller.slides.content:
-            wire.parse_xml(caller.slides.content)
+            wire.check_document(caller.slides.content)
         unreachable: frozenset[str] = frozenset()
         while True:
             claimed, meeting = await self._claim(caller, meeting_id, unreachable)
@@ -240,6 +266,8 @@ class Proxy:
                 if unreachable:
                     raise CreateFailed from None
                 unreachable = frozenset({meeting.server})
+            except UselessAnswer:
+                raise
             except UpstreamFailed:
                 raise CreateFailed from None
 
@@ -284,6 +312,8 @@ class Proxy:
         """Pass on a create of a meeting that there is: only its server can tell a duplicate from another's id."""
         try:
             reply = await self._ask_create(caller, meeting, new=False)
+        except UselessAnswer:
+            raise
         except UpstreamFailed:
             raise CreateFailed from None
         if reply.succeeded and meeting.phase == "creating":
@@ -333,16 +363,29 @@ class Proxy:
         raise CreateFailed
 
 
+def _children(
+    replies: list[tuple[str, wire.Reply]], path: str, is_callers: Callable[[str, etree._Element], bool]
+) -> list[etree._Element]:
+    return [child for server, reply in replies for child in reply.root.iterfind(path) if is_callers(server, child)]
+
+
 def _passed_on(reply: wire.Reply) -> bytes:
     """Return the server's answer as it came, but for a tenant's xAPI payload."""
     return wire.without_payload(reply) if b"secret-lrs-payload" in reply.body else reply.body
 
 
+def _slides(request: Request) -> Body:
+    """Return the XML that a POST brings; as in Scalelite, that of a GET does not count, nor does a blank one."""
+    brought = request.method == "POST" and request.content_type in _XML and request.body.strip()
+    return Body(request.body, request.content_type) if brought else NO_BODY
+
+
 def _check_content_type(request: Request) -> None:
-    """A POST with a body must bring a form; create takes slides as XML too."""
+    """A POST with a body must bring a form, insertDocument XML, and create may bring either."""
     if request.method != "POST" or not request.body:
         return
-    if request.content_type not in _FORMS and not (request.content_type in _XML and request.call == "create"):
+    taken = _CONTENT_TYPES.get(request.call, _FORMS)
+    if request.content_type not in taken:
         raise UnsupportedContentType
 
 
@@ -363,11 +406,15 @@ def _signed_params(request: Request, *, form: bool) -> tuple[wire.SignedQuery, s
     return query, query.rest or body
 
 
-_CALLS: Final[dict[str, tuple[tuple[str, ...], Callable[[Proxy, Caller], Awaitable[Answer]]]]] = {
+_CALLS: Final[dict[str, tuple[tuple[str, ...], Callable[[Proxy, Caller], Awaitable[Answer]] | None]]] = {
+    "": (("GET", "POST"), None),  # the index
     "create": (("GET", "POST"), Proxy.create),
     "join": (("GET",), Proxy.join),
     "isMeetingRunning": (("GET", "POST"), Proxy.is_meeting_running),
     "getMeetingInfo": (("GET", "POST"), Proxy.get_meeting_info),
     "getMeetings": (("GET", "POST"), Proxy.get_meetings),
+    "getSessions": (("GET", "POST"), Proxy.get_sessions),
     "end": (("GET", "POST"), Proxy.end),
+    "insertDocument": (("POST",), Proxy.insert_document),
+    "sendChatMessage": (("GET",), Proxy.send_chat_message),
 }

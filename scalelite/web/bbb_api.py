@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sanic import HTTPResponse, Request
 from sanic.exceptions import SanicException
+from sanic.response import text
 
 from scalelite.core import wire
 from scalelite.errors import ApiError, ScaleliteError, ServiceNotReady, UnsupportedRequest
@@ -30,6 +31,8 @@ def add_routes(app: Sanic[Any, Any]) -> None:
     """Add the calls, and the answer to everything else."""
     app.add_route(call, PREFIX, methods=_METHODS, name="index")
     app.add_route(call, f"{PREFIX}/<rest:path>", methods=_METHODS, name="call")
+    app.add_route(root, "/", methods=("GET", "HEAD"))
+    app.add_route(unknown, "/<rest:path>", methods=_METHODS, name="unknown")
     app.exception(Exception)(failed)
 
 
@@ -52,6 +55,16 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
     if answer.location:
         return HTTPResponse(status=302, headers={"Location": answer.location})
     return HTTPResponse(answer.body, content_type=_XML)
+
+
+async def root(_request: Request) -> HTTPResponse:
+    """Say that somebody is here."""
+    return text("success")
+
+
+async def unknown(_request: Request, **_path: str) -> HTTPResponse:
+    """Answer what is no route as BigBlueButton's calls are answered; the body was read, so the connection goes on."""
+    raise UnsupportedRequest
 
 
 def host_of(request: Request, settings: Settings) -> str:

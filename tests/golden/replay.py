@@ -1,0 +1,365 @@
+"""Replays requests that were recorded from a real Scalelite v1.8.5 against our service, and says what differs.
+
+Servers answer as recorded: what came back to the client is what the server had said, but for Scalelite's own errors.
+The state before a request is what Scalelite's was after the one before, as far as it was recorded; where a request
+reached a server, its meeting was there. Answers are compared by status, location and canonical XML; requests to servers
+as sets of decoded parameters, servers up to renaming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import aiohttp
+from aiohttp import web
+from lxml import etree
+from sanic import Sanic
+from yarl import URL
+
+from scalelite.core.model import Declared, Key, Kind, Secret, ServerSpec, ServerStatus
+from scalelite.core.params import voice_bridges
+from scalelite.flows import reconcile
+from scalelite.settings import read_settings
+from scalelite.store import runtime
+from scalelite.store.db import connect
+from scalelite.store.specs import Author
+from scalelite.web import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from scalelite.store.db import Connection
+
+RECORDS: Final = Path(__file__).parent / "records"
+SECRET: Final = "sl-loadbalancer-secret-0123456789abcdef"
+SERVERS: Final = ("bbb1", "bbb2", "bbb3")
+# What Scalelite said by itself when a server's answer was of no use; ours then gets an answer of no use too.
+_NO_ANSWER: Final = (
+    "Unable to access meeting on server.",
+    "Unable to access server.",
+    "Unable to create meeting on server.",
+)
+_USELESS: Final = "Response did not include returncode"
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    """Return the HTTP records of a file, each with the recorded state before it as `state_before`."""
+    found: list[dict[str, Any]] = []
+    before: dict[str, Any] = {}
+    for line in (RECORDS / f"{name}.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if "request" in record:
+            found.append({**record, "state_before": before})
+        before = record.get("state_after", before)
+    return found
+
+
+@dataclass
+class Stub:
+    """A server that answers what it is told to, and keeps what it was asked."""
+
+    name: str
+    url: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        query = request.rel_url.raw_query_string
+        call = request.rel_url.raw_path.rpartition("/")[2]
+        body = (await request.read()).decode()
+        self.asked.append(_asked(self.name, call, request.rel_url.raw_query_string, body))
+        said = re.search("<message>(.*?)</message>", self.record["response"].get("body", ""))
+        if said and said[1] in _NO_ANSWER and request.transport:
+            request.transport.abort()
+        useless = bool(said and said[1] == _USELESS)
+        return web.Response(text="<response><foo>bar</foo></response>") if useless else self._recorded(call, query)
+
+    def _recorded(self, call: str, query: str) -> web.Response:
+        """What came back to the client; a real server would tell the password that it was given."""
+        body = self.record["response"].get("body", "")
+        if call == "getMeetings" and self.name != "bbb1":
+            return web.Response(text="<response><returncode>SUCCESS</returncode><meetings/></response>")
+        given = dict(parse_qsl(query)).get("moderatorPW")
+        if call == "create" and given:
+            body = re.sub("<moderatorPW>.*?</moderatorPW>", f"<moderatorPW>{given}</moderatorPW>", body)
+        return web.Response(body=body.encode(), content_type="text/xml")
+
+
+def _asked(server: str, call: str, query: str, body: str) -> dict[str, Any]:
+    params = parse_qsl(query, keep_blank_values=True)
+    checksum = next((value for name, value in params if name == "checksum"), "")
+    return {
+        "server": server,
+        "call": call,
+        "params": sorted((name, value) for name, value in params if name != "checksum"),
+        "algorithm": {40: "SHA1", 64: "SHA256", 96: "SHA384", 128: "SHA512"}.get(len(checksum), ""),
+        "body": body,
+    }
+
+
+@asynccontextmanager
+async def stubs() -> AsyncIterator[dict[str, Stub]]:
+    """Run the three servers."""
+    found = {name: Stub(name) for name in SERVERS}
+    runners = []
+    for stub in found.values():
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", stub.answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        listener = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(runner, listener).start()
+        stub.url = f"http://127.0.0.1:{listener.getsockname()[1]}/bigbluebutton/api"
+        runners.append(runner)
+    try:
+        yield found
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+class Replay:
+    """Our service in front of the stubs; `differences` replays one record."""
+
+    def __init__(self, connection: Connection, servers: dict[str, Stub], port: int, app: Any) -> None:
+        self.connection = connection
+        self.servers = servers
+        self.port = port
+        self.app = app
+        self.session = aiohttp.ClientSession()
+
+    async def differences(self, record: dict[str, Any]) -> list[str]:
+        """Return what is not as recorded, one text a difference."""
+        await self._prepare(record)
+        response = await self._send(record["request"])
+        asked = [call for stub in self.servers.values() for call in stub.asked]
+        return [*self._answer_differences(record, response), *_upstream_differences(record, asked)]
+
+    # --- state before ------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, record: dict[str, Any]) -> None:
+        for stub in self.servers.values():
+            stub.record, stub.asked = record, []
+        state = record["state_before"]
+        servers = record.get("state_after", state).get("servers")
+        await self.connection.execute("DELETE FROM meeting")
+        servers = {name: {} for name in SERVERS} if servers is None else servers
+        await self._declare(servers)
+        for tenant, meeting_id, server in _meetings(record, state):
+            if server not in servers:
+                continue
+            await self.connection.execute(
+                """
+                INSERT INTO meeting
+                       (tenant, meeting_id, server, phase, generation, moderator_pw, voice_bridge, reservation)
+                VALUES (%s, %s, %s, 'running', nextval('claim_sequence'), %s, %s, 1)
+                """,
+                (tenant, meeting_id, server, _moderator_pw(state, meeting_id), _voice_bridge(state, meeting_id)),
+            )
+        snapshot = self.app.ctx.proxy.snapshot
+        snapshot._meetings.clear()
+        async with connect(self.connection.info.dsn, "replay") as listener:
+            await snapshot._renew_declared(listener)
+            await snapshot._renew_statuses(listener)
+
+    async def _declare(self, servers: dict[str, Any]) -> None:
+        objects = {
+            Key(Kind.SERVER, name): ServerSpec(
+                id=name,
+                url=self.servers[name].url,
+                secret=Secret(f"stub-bbb-shared-secret{name[-1]}"),
+                load_multiplier=float(fields.get("load_multiplier", 1)),
+                tag=fields.get("tag") or "",
+                state=fields.get("state", "enabled"),
+            )
+            for name, fields in servers.items()
+            if name in self.servers
+        }
+        wanted = Declared(objects, frozenset({"servers"}))
+        planned = await reconcile.plan(self.connection, wanted, "cordon")
+        author = Author("replay")
+        await reconcile.apply(self.connection, wanted, planned.plan, author, uuid.uuid4, lock_timeout_s=5)
+        mark = await runtime.begin_poll(self.connection)
+        statuses = [
+            ServerStatus(name, "online" if fields.get("online", "true") == "true" else "offline")
+            for name, fields in servers.items()
+        ]
+        await runtime.write_statuses(self.connection, mark, statuses)
+
+    # --- the request -------------------------------------------------------------------------------------------------
+
+    async def _send(self, request: dict[str, Any]) -> dict[str, Any]:
+        target, body = signed(request)
+        headers = {"Host": request["host"], **request.get("headers", {})}
+        url = URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
+        data = body.encode() if body is not None else None
+        skip = [] if "Content-Type" in headers else ["Content-Type"]
+        async with self.session.request(
+            request["method"], url, headers=headers, data=data, allow_redirects=False, skip_auto_headers=skip
+        ) as answer:
+            text = (await answer.read()).decode("utf-8", "replace")
+            return {"status": answer.status, "location": answer.headers.get("Location", ""), "body": text}
+
+    def _answer_differences(self, record: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
+        theirs = record["response"]
+        if theirs["status"] != ours["status"]:
+            yield f"status {theirs['status']} is {ours['status']}"
+        location = theirs["headers"].get("location", "")
+        if (place := _place(location)) != (our_place := _place(ours["location"])):
+            yield f"location {place} is {our_place}"
+        if (was := canonical(theirs["body"], record)) != (now := canonical(ours["body"], record)):
+            yield f"body {was} is {now}"
+
+
+@asynccontextmanager
+async def replaying(conninfo: str, environment: dict[str, str]) -> AsyncIterator[Replay]:
+    """Run our service in this process, in front of stubs."""
+    settings = read_settings(
+        {"LOADBALANCER_SECRET": SECRET, "URL_HOST": "sl.localhost", "LOG_LEVEL": "error", **environment}
+    )
+    app = create_app(settings, conninfo, name=f"replay-{uuid.uuid4().hex}")
+    listener = socket.create_server(("127.0.0.1", 0))
+    app.config.TOUCHUP = False  # it rewrites its own functions, once a process
+    server: Any = await app.create_server(sock=listener, return_asyncio_server=True)
+    await server.startup()
+    await server.before_start()
+    try:
+        async with stubs() as servers, connect(conninfo, "replay") as connection:
+            replay = Replay(connection, servers, listener.getsockname()[1], app)
+            try:
+                yield replay
+            finally:
+                await replay.session.close()
+    finally:
+        await server.close()
+        await server.after_stop()
+        Sanic._app_registry.pop(app.name, None)
+
+
+def signed(request: dict[str, Any]) -> tuple[str, str | None]:
+    """Return target and body of a recorded request, signed as it was."""
+    path, mark, query = request["target"].partition("?")
+    body, checksum = request.get("body"), request.get("checksum")
+    if not checksum:
+        return path + mark + query, body
+    if "value" in checksum:
+        digest = checksum["value"]
+    else:
+        function = getattr(hashlib, checksum["algo"].lower())
+        digest = function((checksum["action"] + query + checksum["secret"]).encode()).hexdigest()
+    part = f"checksum={digest}"
+    match checksum["position"]:
+        case "front":
+            query = f"{part}&{query}" if query else part
+        case "middle":
+            first, _, rest = query.partition("&")
+            query = f"{first}&{part}&{rest}"
+        case "body":
+            return path + mark + query, body
+        case _:
+            query = f"{query}&{part}" if query else part
+    return f"{path}?{query}", body
+
+
+# --- comparing -------------------------------------------------------------------------------------------------------
+
+
+def canonical(body: str, record: dict[str, Any]) -> str:
+    """Return XML without its layout, and without a password that was drawn at random."""
+    if not body.lstrip().startswith("<") or "<html" in body.lower():
+        return body.strip()[:200]
+    try:
+        root = etree.fromstring(body.encode(), etree.XMLParser(remove_blank_text=True))
+    except etree.XMLSyntaxError:
+        return f"not XML: {body[:200]}"
+    for node in root.iter():
+        node.text = (node.text or "").strip() or None
+        node.tail = None
+    if _draws_password(record):
+        for node in root.iter("moderatorPW"):
+            node.text = "drawn"
+    return etree.tostring(root, method="c14n").decode()
+
+
+def _place(location: str) -> tuple[Any, ...]:
+    if not location:
+        return ()
+    parts = urlsplit(location)
+    params = sorted(
+        (name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "checksum"
+    )
+    return parts.path, params
+
+
+def _upstream_differences(record: dict[str, Any], ours: list[dict[str, Any]]) -> Iterator[str]:
+    recorded = [
+        _asked(call["server"], call["path"].rpartition("/")[2], call["query"], call["body"])
+        for call in record["upstream"]
+    ]
+    for call, was in zip(recorded, record["upstream"], strict=True):
+        call["algorithm"] = (was.get("checksum") or {}).get("algo", "")
+    theirs, now = _comparable(recorded, record), _comparable(ours, record)
+    if theirs != now:
+        yield f"upstream {theirs} is {now}"
+
+
+def _comparable(calls: list[dict[str, Any]], record: dict[str, Any]) -> list[Any]:
+    """Requests without the servers' names, which are drawn at random, and without drawn passwords."""
+    drawn = _draws_password(record)
+
+    def params(call: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(name, "drawn" if drawn and name == "moderatorPW" else value) for name, value in call["params"]]
+
+    return sorted((call["call"], params(call), call["algorithm"], call["body"]) for call in calls)
+
+
+# --- state before ----------------------------------------------------------------------------------------------------
+
+
+def _meetings(record: dict[str, Any], state: dict[str, Any]) -> Iterator[tuple[uuid.UUID, str, str]]:
+    """Yield (tenant, id, server) of the meetings that there were."""
+    known = {
+        meeting_id: fields.get("server_id", "bbb1") for meeting_id, fields in (state.get("meetings") or {}).items()
+    }
+    call = record["request"]["target"].partition("?")[0].rpartition("/")[2]
+    asked = dict(parse_qsl(_parameters(record), keep_blank_values=True)).get("meetingID", "")
+    if call in {"isMeetingRunning", "getMeetingInfo", "end", "insertDocument"} and record["upstream"] and asked:
+        known[asked] = record["upstream"][0]["server"]
+    if found := re.match(r"http://(bbb\d)", record["response"].get("headers", {}).get("location", "")):
+        known[asked] = found[1]
+    if call == "join" and "serverUnavailable" in record["response"].get("body", ""):
+        known.setdefault(asked, "bbb1")
+    if call == "create" and "duplicateWarning" in record["response"].get("body", ""):
+        known[asked] = record["upstream"][0]["server"]
+    if call == "getMeetings":
+        known |= dict.fromkeys(re.findall("<meetingID>(.*?)</meetingID>", record["response"].get("body", "")), "bbb1")
+    return ((uuid.UUID(int=0), meeting_id, server) for meeting_id, server in known.items())
+
+
+def _parameters(record: dict[str, Any]) -> str:
+    """The raw query, and the body where it is a form."""
+    request = record["request"]
+    form = "form" in request.get("headers", {}).get("Content-Type", "")
+    return "&".join([request["target"].partition("?")[2], request.get("body", "") if form else ""])
+
+
+def _draws_password(record: dict[str, Any]) -> bool:
+    return not dict(parse_qsl(_parameters(record))).get("moderatorPW")
+
+
+def _moderator_pw(state: dict[str, Any], meeting_id: str) -> str:
+    return str((state.get("meetings") or {}).get(meeting_id, {}).get("moderator_pw") or "")
+
+
+def _voice_bridge(state: dict[str, Any], meeting_id: str) -> str:
+    """The recorded one; it is a function of the id."""
+    return str((state.get("meetings") or {}).get(meeting_id, {}).get("voice_bridge") or voice_bridges(meeting_id, 9)[0])

@@ -1,0 +1,52 @@
+"""The recorded Scalelite, replayed: what differs is in differences.yaml with its reason, and nothing else differs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.golden.replay import load, replaying
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.golden.replay import Replay
+
+FILES = ("01-routes", "02-checksum", "03-create", "04-join", "05-meetings")
+RULES: list[dict[str, Any]] = YAML(typ="safe").load(Path(__file__).parent / "differences.yaml")
+
+
+@pytest.fixture
+async def replay(database: str) -> AsyncIterator[Replay]:
+    async with replaying(database, {}) as running:
+        yield running
+
+
+def differs_on_purpose(record: dict[str, Any]) -> bool:
+    name = f"{record['id']} {record['case']}"
+    return any(
+        record["id"] in rule.get("records", ()) or re.fullmatch(rule.get("pattern", "^$"), name) for rule in RULES
+    )
+
+
+@pytest.mark.shows("issue D: golden, HTTP", "CR-13", "PO-15", "SE-5")
+@pytest.mark.parametrize("file", FILES)
+async def test_answers_and_requests_to_servers_are_as_recorded(replay: Replay, file: str) -> None:
+    unexpected: list[str] = []
+    for record in load(file):
+        differences = await replay.differences(record)
+        pattern_only = not any(record["id"] in rule.get("records", ()) for rule in RULES)
+        if differences and not differs_on_purpose(record):
+            unexpected += [f"{record['id']} {record['case']}: {difference}" for difference in differences]
+        if not differences and differs_on_purpose(record) and not pattern_only:
+            unexpected.append(f"{record['id']} {record['case']}: is listed in differences.yaml, but does not differ")
+    assert not unexpected, "\n".join(unexpected)
+
+
+@pytest.mark.shows("issue D: golden, HTTP")
+def test_each_difference_has_a_reason() -> None:
+    assert all(rule["why"] and (rule.get("records") or rule.get("pattern")) for rule in RULES)
