@@ -157,8 +157,26 @@ class _Poll:
             missing = await runtime.missing_meetings(connection, self.mark, list(answers), listed)
             await runtime.count_missed(connection, [m.generation for m in missing if _verdict(m) == "count missed"])
             await runtime.forget_meetings(connection, [m.generation for m in missing if _verdict(m) == "remove"])
+            tombstones = await runtime.tombstones_of(connection, list(answers))
+            await runtime.bury(connection, tombstones.difference(listed))
             await runtime.tell_polled(connection, self.mark)
+        await self._end_zombies(tombstones.intersection(listed))
         return statuses
+
+    async def _end_zombies(self, meetings: frozenset[tuple[str, str]]) -> None:
+        """End meetings that were placed anew while their server was away; one that fails is tried in the next round."""
+        servers = {server.id: server for server in self.servers}
+        ends = (
+            self.services.bbb.call(
+                servers[server], "end", {"meetingID": meeting_id, "password": ""}, self.cluster.algorithm
+            )
+            for server, meeting_id in meetings
+        )
+        for found in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(found, UpstreamFailed):
+                log.warning("a meeting that was placed anew could not be ended: %s", found)
+            elif isinstance(found, BaseException):
+                raise found
 
     async def write_failed(self, servers: list[ServerSpec], *, suspect: bool) -> dict[str, ServerStatus]:
         """Write the health of servers that failed; their meetings stay."""

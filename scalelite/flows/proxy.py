@@ -205,10 +205,13 @@ class Proxy:
             return Answer(wire.meetings([]))
         owned = await self._owned(caller)
         tenant = str(caller.tenant.id) if caller.tenant.name else None
+        placed = {meeting_id for _, meeting_id in owned}
 
         def is_callers(server: str, meeting: etree._Element) -> bool:
-            if (server, meeting.findtext("meetingID") or "") in owned:
-                return True
+            """One that was placed elsewhere since is shown from there alone."""
+            meeting_id = meeting.findtext("meetingID") or ""
+            if meeting_id in placed:
+                return (server, meeting_id) in owned
             return tenant is not None and meeting.findtext("metadata/tenant-id") == tenant
 
         replies = await self._ask_all("getMeetings")
@@ -255,7 +258,7 @@ class Proxy:
             wire.check_document(caller.slides.content)
         unreachable: frozenset[str] = frozenset()
         while True:
-            claimed, meeting = await self._claim(caller, meeting_id, unreachable)
+            claimed, meeting = await self._placed(caller, meeting_id, unreachable)
             if not claimed:
                 if (settled := await self._settled(caller, meeting)) is None:
                     continue
@@ -271,25 +274,48 @@ class Proxy:
             except UpstreamFailed:
                 raise CreateFailed from None
 
-    async def _claim(self, caller: Caller, meeting_id: str, unreachable: frozenset[str]) -> tuple[bool, Meeting]:
-        """Return the meeting's row and whether it is this call's own claim; one statement, none for a known one."""
-        tenant = caller.tenant
-        if known := self.snapshot.remembered(tenant.id, meeting_id):
-            return False, known
+    async def _placed(self, caller: Caller, meeting_id: str, unreachable: frozenset[str]) -> tuple[bool, Meeting]:
+        """Return the meeting's row and whether it is this call's own claim; one that cannot stay is placed anew."""
+        known = self.snapshot.remembered(caller.tenant.id, meeting_id)
+        claimed, meeting = (False, known) if known else await self._claim(caller, meeting_id, unreachable)
+        if not claimed and not await self._can_stay(meeting):
+            self.snapshot.forget(meeting.generation)
+            return await self._claim(caller, meeting_id, unreachable, instead_of=meeting)
+        return claimed, meeting
+
+    async def _can_stay(self, meeting: Meeting) -> bool:
+        """Say whether a meeting's server still serves it; a cordoned one is asked, and counts while it is silent."""
+        state = self.snapshot.server_state(meeting.server)
+        if state == "disabled" or self.snapshot.health(meeting.server) == "offline":
+            return False
+        if state == "enabled":
+            return True
+        try:
+            reply = await self._ask(self._server(meeting.server), "isMeetingRunning", {"meetingID": meeting.meeting_id})
+        except UpstreamFailed:
+            return True
+        return not reply.succeeded or reply.text("running") == "true"
+
+    async def _claim(
+        self, caller: Caller, meeting_id: str, unreachable: frozenset[str], instead_of: Meeting | None = None
+    ) -> tuple[bool, Meeting]:
+        """Claim the meeting on one of the servers that may take it, or get the claim there is; one statement."""
+        tenant, cluster = caller.tenant, self.snapshot.declared.cluster
         rule = TagRule.parse(tenant.create.tag(caller.params))
-        servers = [server for server in eligible(self.snapshot.takers, rule) if server not in unreachable]
-        random, settings = self.services.random, self.services.settings
         claim = runtime.Claim(
             tenant=tenant.id,
             meeting_id=meeting_id,
-            servers=servers,
-            reservation=self.snapshot.declared.cluster.reservation,
-            moderator_pw="".join(random.choices(_ALPHANUMERICS, k=8)),
+            servers=[server for server in eligible(self.snapshot.takers, rule) if server not in unreachable],
+            reservation=cluster.reservation,
+            moderator_pw="".join(self.services.random.choices(_ALPHANUMERICS, k=8)),
             secret=caller.secret,
-            voice_bridges=voice_bridges(meeting_id, settings.voice_bridge_len),
+            voice_bridges=voice_bridges(meeting_id, self.services.settings.voice_bridge_len),
         )
         async with self.services.database.use() as connection:
-            found = await runtime.claim_meeting(connection, claim)
+            if instead_of:
+                found = await runtime.place_anew(connection, claim, instead_of.generation)
+            else:
+                found = await runtime.claim_meeting(connection, claim)
         if found is None:
             raise CreateFailed if unreachable else no_server(rule)
         return found

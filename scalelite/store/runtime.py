@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
@@ -11,6 +11,7 @@ from scalelite.core.model import Meeting, Secret, ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import LiteralString
     from uuid import UUID
 
     from scalelite.core.model import State
@@ -39,23 +40,43 @@ class Claim:
 
 async def claim_meeting(connection: Connection, claim: Claim) -> tuple[bool, Meeting] | None:
     """Return the meeting and whether this call claimed it; None if no server was eligible. One statement."""
-    cursor = await connection.execute(
-        """
-        SELECT c.claimed, (c.claim).tenant, (c.claim).meeting_id, (c.claim).server, (c.claim).generation,
-               (c.claim).phase, (c.claim).moderator_pw, (c.claim).voice_bridge
-          FROM claim_meeting(%(tenant)s, %(meeting_id)s, %(servers)s, %(reservation)s,
-                             %(moderator_pw)s, %(secret)s, %(voice_bridges)s) c
-        """,
-        {
-            "tenant": claim.tenant,
-            "meeting_id": claim.meeting_id,
-            "servers": list(claim.servers),
-            "reservation": claim.reservation,
-            "moderator_pw": claim.moderator_pw,
-            "secret": claim.secret,
-            "voice_bridges": list(claim.voice_bridges),
-        },
-    )
+    return await _claimed(connection, f"{_CLAIM} FROM claim_meeting({_CLAIM_ARGUMENTS}) c", _arguments(claim))
+
+
+async def place_anew(connection: Connection, claim: Claim, generation: int) -> tuple[bool, Meeting] | None:
+    """Give up the meeting of this generation, whose server it cannot stay on, and claim it anew, as claim_meeting does.
+
+    None if no other server was eligible: then nothing was given up.
+    """
+    query = f"{_CLAIM} FROM place_meeting_anew(%(generation)s, {_CLAIM_ARGUMENTS}) c"
+    return await _claimed(connection, query, {**_arguments(claim), "generation": generation})
+
+
+_CLAIM: Final = """
+SELECT c.claimed, (c.claim).tenant, (c.claim).meeting_id, (c.claim).server, (c.claim).generation,
+       (c.claim).phase, (c.claim).moderator_pw, (c.claim).voice_bridge
+"""
+_CLAIM_ARGUMENTS: Final = (
+    "%(tenant)s, %(meeting_id)s, %(servers)s, %(reservation)s, %(moderator_pw)s, %(secret)s, %(voice_bridges)s"
+)
+
+
+def _arguments(claim: Claim) -> dict[str, object]:
+    return {
+        "tenant": claim.tenant,
+        "meeting_id": claim.meeting_id,
+        "servers": list(claim.servers),
+        "reservation": claim.reservation,
+        "moderator_pw": claim.moderator_pw,
+        "secret": claim.secret,
+        "voice_bridges": list(claim.voice_bridges),
+    }
+
+
+async def _claimed(
+    connection: Connection, query: LiteralString, arguments: dict[str, object]
+) -> tuple[bool, Meeting] | None:
+    cursor = await connection.execute(query, arguments)
     row = await cursor.fetchone()
     return (row.pop("claimed"), _meeting(row)) if row else None
 
@@ -228,3 +249,26 @@ async def count_missed(connection: Connection, generations: Sequence[int]) -> No
 async def tell_polled(connection: Connection, mark: PollMark) -> None:
     """Tell the workers that there are new statuses."""
     await connection.execute("SELECT pg_notify('scalelite_polled', %s)", (str(mark.sequence),))
+
+
+# --- tombstones ------------------------------------------------------------------------------------------------------
+
+
+async def tombstones_of(connection: Connection, servers: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Return (server, meeting id) of meetings that were placed anew while these servers were away."""
+    cursor = await connection.execute(
+        "SELECT server, meeting_id FROM tombstone WHERE server = ANY (%s)", (list(servers),)
+    )
+    return frozenset((row["server"], row["meeting_id"]) for row in await cursor.fetchall())
+
+
+async def bury(connection: Connection, gone: Iterable[tuple[str, str]]) -> None:
+    """Drop the tombstones of meetings that their servers no longer list."""
+    pairs = list(gone)
+    await connection.execute(
+        """
+        DELETE FROM tombstone t USING unnest(%s::text[], %s::text[]) AS gone (server, meeting_id)
+         WHERE t.server = gone.server AND t.meeting_id = gone.meeting_id
+        """,
+        ([server for server, _ in pairs], [meeting_id for _, meeting_id in pairs]),
+    )

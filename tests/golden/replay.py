@@ -314,10 +314,14 @@ def _upstream_differences(record: dict[str, Any], ours: list[dict[str, Any]]) ->
 
 def _comparable(calls: list[dict[str, Any]], record: dict[str, Any]) -> list[Any]:
     """Requests without the servers' names, which are drawn at random, and without drawn passwords."""
-    drawn = _draws_password(record)
+    drawn = {"moderatorPW"} if _draws_password(record) else set()
+    one_of_several_tags = (
+        "meta_server-tag" in (tags := dict(parse_qsl(_parameters(record)))) and ";" in tags["meta_server-tag"]
+    )
 
     def params(call: dict[str, Any]) -> list[tuple[str, str]]:
-        return [(name, "drawn" if drawn and name == "moderatorPW" else value) for name, value in call["params"]]
+        found = [(name, "drawn" if name in drawn else value) for name, value in call["params"]]
+        return [(name, value) for name, value in found if not (one_of_several_tags and name == "meta_server-tag")]
 
     return sorted((call["call"], params(call), call["algorithm"], call["body"]) for call in calls)
 
