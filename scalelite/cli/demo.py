@@ -103,10 +103,10 @@ def _say(title: str) -> None:
 
 
 def _is_free(port: int) -> bool:
-    from scalelite.web.server import check_port  # noqa: PLC0415 - 0.3 s to import
+    from scalelite.web.server import listen  # noqa: PLC0415 - 0.3 s to import
 
     try:
-        check_port("127.0.0.1", port)
+        listen("127.0.0.1", port).close()
     except PortTaken:
         return False
     return True

@@ -53,9 +53,8 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Connect; raises DatabaseAway."""
-        async with translated():
-            await self._pool.open(wait=True, timeout=10)
+        """Begin to connect; while Postgres is away, `use` raises DatabaseAway, and the pool goes on trying."""
+        await self._pool.open(wait=False)
 
     async def close(self) -> None:
         """Close all connections."""

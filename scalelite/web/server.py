@@ -1,67 +1,134 @@
-"""Runs the service: worker processes on one port, and a poller beside them."""
+"""The processes of the service: workers that share one listening socket, and a poller beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import multiprocessing
 import signal
 import socket
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
-from sanic import Sanic
-from sanic.worker.loader import AppLoader
+import uvloop
 
 from scalelite import logs
 from scalelite.errors import PortTaken
 from scalelite.flows.poll import poll_forever
 from scalelite.web import create_app
+from scalelite.web.supervisor import Program, Supervisor
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
     from scalelite.settings import Settings
 
+BACKLOG: Final = 1024
+# Every call ends within 9 s (spec/operations.md), so what is under way at a stop can end.
+_DRAIN_S: Final = 10.0
+_LOOK_EVERY_S: Final = 0.05
+_QUEUE_S: Final = 0.5
+# Of Linux's struct tcp_info, tcpi_unacked: for a listening socket the length of its accept queue.
+_QUEUED: Final = slice(24, 28)
+
 
 def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
     """Run until SIGINT or SIGTERM; raises PortTaken before anything is started."""
-    check_port(settings.bind, settings.port)
-    loader = AppLoader(factory=partial(create_app, settings, conninfo))
-    app = loader.load()
+    listener = listen(settings.bind, settings.port)
+    programs = [Program(f"worker {n + 1}", run_worker, (settings, conninfo, listener)) for n in range(settings.workers)]
     if poller:
-        app.main_process_ready(partial(_manage_poller, settings=settings, conninfo=conninfo))
-    app.prepare(host=settings.bind, port=settings.port, workers=settings.workers, motd=False, access_log=False)
-    Sanic.serve(primary=app, app_loader=loader)
+        programs.append(Program("poller", run_poller, (settings, conninfo)))
+    Supervisor(programs, let_go=listener.close).run()
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise PortTaken where nothing can listen."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
-                raise PortTaken(host, port) from None
-            raise
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; raises PortTaken where there can be none."""
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
+        )
+    except OSError as error:
+        if error.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
+            raise PortTaken(host, port) from None
+        raise
 
 
-def _manage_poller(app: Sanic[Any, Any], settings: Settings, conninfo: str) -> None:
-    arguments = {"settings": settings, "conninfo": conninfo}
-    app.manager.manage("Poller", run_poller, arguments, restartable=True)
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+def run_worker(settings: Settings, conninfo: str, listener: socket.socket) -> None:
+    """Answer calls until SIGTERM, or until the parent is gone."""
+    logs.configure(settings.log_level, settings.log_format)
+    uvloop.run(_work(settings, conninfo, listener))
+
+
+async def _work(settings: Settings, conninfo: str, listener: socket.socket) -> None:
+    stop = stop_event()
+    app = create_app(settings, conninfo)
+    server: Any = await app.create_server(
+        sock=listener, return_asyncio_server=True, asyncio_server_kwargs={"start_serving": False}
+    )
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    await server.after_start()
+    await stop.wait()
+    await _until_nobody_queues(listener)
+    server.close()
+    listener.close()
+    await _drain(server.connections)
+    await server.before_stop()
+    await server.after_stop()
+
+
+async def _until_nobody_queues(listener: socket.socket) -> None:
+    """Wait for an instant in which the kernel holds no connection that nobody has accepted: closing resets them."""
+    deadline = asyncio.get_running_loop().time() + _QUEUE_S
+    while asyncio.get_running_loop().time() < deadline:
+        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        if not int.from_bytes(info[_QUEUED], sys.byteorder):
+            return
+        await asyncio.sleep(0)
+
+
+async def _drain(connections: set[Any]) -> None:
+    """Let the calls that are under way end; connections that wait for one are closed."""
+    deadline = asyncio.get_running_loop().time() + _DRAIN_S
+    while connections and asyncio.get_running_loop().time() < deadline:
+        for connection in tuple(connections):
+            connection.close_if_idle()
+        await asyncio.sleep(_LOOK_EVERY_S)
+    for connection in tuple(connections):
+        connection.abort()
+
+
+def stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set, and the end of the parent process, if there is one."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if (parent := multiprocessing.parent_process()) is None:
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+    else:
+        loop.add_reader(parent.sentinel, stop.set)
+    return stop
+
+
+# --- poller ----------------------------------------------------------------------------------------------------------
 
 
 def run_poller(settings: Settings, conninfo: str) -> None:
-    """Poll until SIGINT or SIGTERM."""
+    """Poll until SIGINT or SIGTERM, or until the parent is gone."""
     logs.configure(settings.log_level, settings.log_format)
     asyncio.run(_poll(settings, conninfo))
 
 
 async def _poll(settings: Settings, conninfo: str) -> None:
-    loop = asyncio.get_running_loop()
+    stop = stop_event()
     async with open_services(settings, conninfo, name="scalelite poller") as services:
-        task = asyncio.create_task(poll_forever(services))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
+        polling = asyncio.create_task(poll_forever(services))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([polling, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if polling.done():
+            polling.result()
+        polling.cancel()
+        await asyncio.wait([polling])

@@ -1,0 +1,148 @@
+"""The service's real processes: what dies is replaced, what is asked to stop stops, and no call is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from scalelite.errors import ScaleliteError
+from scalelite.web.supervisor import Program, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORKERS = 2
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(database: str, *extra: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run `scalelite serve`; yield its process and port. Its session is its own, so that a fault stays in it."""
+    port = free_port()
+    environment = os.environ | {"DATABASE_URL": database, "LOADBALANCER_SECRET": "test-secret", "LOG_LEVEL": "warning"}
+    command = [sys.executable, "-m", "scalelite", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    child = subprocess.Popen([*command, "--workers", str(WORKERS), *extra], env=environment, start_new_session=True)
+    try:
+        wait_until(lambda: is_ready(port))
+        yield child, port
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return b" 200 " in connection.recv(100)
+    except OSError:
+        return False
+
+
+def wait_until(condition: object, timeout_s: float = 15) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> set[int]:
+    """Python processes below a process: workers and the poller."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z" and "spawn_main" in command:
+            found.add(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.shows("operations: a worker that dies is replaced within 5 s")
+def test_a_killed_worker_or_poller_is_replaced_and_the_port_goes_on_answering(database: str) -> None:
+    with serving(database) as (service, port):
+        before = children(service.pid)
+        assert len(before) == WORKERS + 1
+        for victim in before:
+            os.kill(victim, signal.SIGKILL)
+        killed = time.monotonic()
+        wait_until(lambda: len(children(service.pid) - before) == WORKERS + 1, timeout_s=5)
+        wait_until(lambda: is_ready(port), timeout_s=5 - (time.monotonic() - killed))
+
+
+@pytest.mark.shows("operations: kill -9 at any point leaves nothing behind")
+def test_workers_end_when_their_parent_is_killed(database: str) -> None:
+    with serving(database) as (service, port):
+        left = children(service.pid)
+        service.kill()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), timeout_s=12)
+        assert not is_ready(port)
+
+
+@pytest.mark.shows("operations: SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_of_it_quickly(database: str, number: signal.Signals) -> None:
+    with serving(database) as (service, _):
+        below = children(service.pid)
+        service.send_signal(number)
+        assert service.wait(5) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in below)
+
+
+@pytest.mark.shows("operations: SIGTERM, no call is lost")
+async def test_a_stop_under_load_loses_no_call(database: str) -> None:
+    """Answers come whole until the port is closed; a new connection is refused, never dropped."""
+    with serving(database) as (service, port):
+        outcomes: list[str] = []
+
+        async def front_end(session: aiohttp.ClientSession) -> None:
+            while True:
+                try:
+                    async with session.get(f"http://127.0.0.1:{port}/bigbluebutton/api") as answer:
+                        await answer.read()
+                        outcomes.append(str(answer.status))
+                except aiohttp.ClientConnectorError:
+                    return
+                except aiohttp.ClientError as error:
+                    outcomes.append(type(error).__name__)
+                    return
+
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+            callers = [asyncio.create_task(front_end(session)) for _ in range(8)]
+            await asyncio.sleep(0.5)
+            service.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(asyncio.gather(*callers), 10)
+        assert await asyncio.to_thread(service.wait, 5) == 0
+        assert len(outcomes) > 100
+        assert set(outcomes) == {"200"}
+
+
+def end_at_once() -> None:
+    sys.exit(3)
+
+
+@pytest.mark.shows("operations: when none is left the service ends with an error")
+def test_a_program_that_ends_again_and_again_ends_the_service_with_an_error() -> None:
+    let_go: list[bool] = []
+    supervisor = Supervisor([Program("worker", end_at_once)], let_go=lambda: let_go.append(True))
+    with pytest.raises(ScaleliteError, match="worker ends again and again"):
+        supervisor.run()
+    assert let_go == [True]
