@@ -126,12 +126,15 @@ async def forget_meetings(connection: Connection, generations: Sequence[int]) ->
 
 
 async def load_statuses(connection: Connection, seen: int = -1) -> tuple[int, list[ServerStatus]]:
-    """Return the statuses that polls after sequence `seen` wrote, and the highest sequence there is."""
+    """Return the statuses that polls from sequence `seen` on wrote, and the highest sequence there is.
+
+    From it on, not after it: what answers late in a round is written under the round's number too.
+    """
     cursor = await connection.execute(
         """
         SELECT server, health, score, good_polls, meetings, users, largest_meeting, videos, load,
                bbb_version, polled_at, sequence
-          FROM server_status WHERE sequence > %s
+          FROM server_status WHERE sequence >= %s
         """,
         (seen,),
     )
