@@ -230,7 +230,9 @@ class Checker:
             mark = tree.marks["id"]
             self._unique(self._ids, data["id"], (*path, "id"), mark, mark)
         hosts = tree.get("hosts")
-        for at, host in enumerate(hosts if isinstance(hosts, Seq) else ()):
+        if not isinstance(hosts, Seq):
+            return
+        for at, host in enumerate(hosts):
             if isinstance(host, str):
                 mark = hosts.marks[at]
                 self._unique(self._hosts, host.lower(), (*path, "hosts", at), mark, mark)

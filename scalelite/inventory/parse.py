@@ -60,7 +60,7 @@ def events(text: str, *, pure: bool = False) -> Callable[[], Any]:
 
 
 def needs_pure(error: YAMLError) -> bool:
-    """Tell whether libyaml refuses what YAML 1.2 allows: `{url: https://...}` without quotes. Rare, and 30 times slower."""
+    """Tell whether libyaml refuses what YAML 1.2 allows: `{url: https://...}` unquoted. Rare, and 30 times slower."""
     return isinstance(error, MarkedYAMLError) and "found unexpected ':'" in (error.problem or "")
 
 

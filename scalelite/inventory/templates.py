@@ -57,7 +57,7 @@ class Lookups:
             shown = f" {name}" if re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) else ""
             raise TemplateProblem(
                 "SL132",
-                f"the environment variable{shown} is not set. Set it, or add a default: lookup('env', ..., default='').",
+                f"the environment variable{shown} is not set. Set it or add a default: lookup('env', ..., default='').",
             )
         return default
 

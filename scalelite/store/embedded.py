@@ -270,8 +270,7 @@ class Launcher:
     def create(self, binaries: Path) -> None:
         """Make the cluster and its database beside their place, then rename: whole or not at all, wherever killed."""
         home = self.cluster.home
-        for left in home.glob("postgres.new-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        self._clear(home)
         new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=home))
         self._give(new)
         binaries = self._usable(binaries)
@@ -284,6 +283,14 @@ class Launcher:
         new.rename(self.cluster.data)
         if self.fsync:
             _sync(home)
+
+    def _clear(self, home: Path) -> None:
+        """Remove what a killed command began; its initdb lives on, and writes, until its folder is gone under it."""
+        while left := list(home.glob("postgres.new-*")):
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
+            if time.monotonic() > self.deadline_s:
+                raise self._failed("what a killed command began cannot be removed", str(left[0]))
 
     def start(self) -> None:
         """Return when the server takes connections; it may be starting or recovering already."""

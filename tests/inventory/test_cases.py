@@ -1,8 +1,10 @@
 """Each file of tests/cases/inventory is a test: files and an environment, and the objects or the problems they make."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -12,11 +14,14 @@ from ruamel.yaml import YAML
 
 from scalelite.core.model import Secret
 from scalelite.errors import InventoryInvalid
-from scalelite.inventory.files import InventoryPath
 from scalelite.inventory.load import Inventory, load_inventory
 from scalelite.inventory.parse import parse
+from scalelite.inventory.problems import Problem
 from scalelite.inventory.schema import inventory_schema
 from scalelite.inventory.source import Source
+
+if TYPE_CHECKING:
+    from scalelite.inventory.files import InventoryPath
 
 FOLDER = Path(__file__).parents[1] / "cases" / "inventory"
 # The secret of all cases: no message may ever hold it.
@@ -65,15 +70,16 @@ def test_case(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if "problems" in case:
         with pytest.raises(InventoryInvalid) as caught:
             _loaded(case)
-        said = [problem.text(caret="\n" in case["problems"][0]) for problem in caught.value.problems]
+        problems: list[Problem] = [problem for problem in caught.value.problems if isinstance(problem, Problem)]
+        said = [problem.text(caret="\n" in case["problems"][0]) for problem in problems]
         assert said == [text.rstrip("\n") for text in case["problems"]]
-        everything = "".join([*(problem.text(caret=True) for problem in caught.value.problems), repr(caught.value.problems)])
-        assert HIDDEN not in everything
+        assert HIDDEN not in "".join([*(problem.text(caret=True) for problem in problems), repr(problems)])
         return
     inventory = _loaded(case)
     found = {key.address: _plain(spec) for key, spec in inventory.wanted.objects.items()}
     expected = case["objects"]
-    assert {address: {name: found[address][name] for name in fields} for address, fields in expected.items()} == expected
+    told = {address: {name: found[address][name] for name in fields} for address, fields in expected.items()}
+    assert told == expected
     assert found.keys() == expected.keys()
     assert inventory.wanted.sections == set(case.get("sections", inventory.wanted.sections))
     places = {str(place) for place in inventory.wanted.places.values()}
@@ -85,11 +91,15 @@ def test_case(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert HIDDEN not in repr(inventory)
 
 
+def _unexpected(code: str, path: object, message: str, mark: object, **how: object) -> None:
+    pytest.fail(f"{code}: {message}")
+
+
 @pytest.mark.shows("inventory: schema")
-@pytest.mark.parametrize("case", [case for case in CASES if "objects" in case.values[0]])  # type: ignore[index]
+@pytest.mark.parametrize("case", [case for case in CASES if "objects" in case.values[0]])
 def test_what_the_loader_takes_passes_the_schema(case: dict[str, Any]) -> None:
     validator = Draft7Validator(inventory_schema())
     for name, text in case["files"].items():
         if name.endswith((".yml", ".yaml")):
-            tree = parse(Source(name, text.encode(), text.removeprefix("\ufeff")), pytest.fail)
+            tree = parse(Source(name, text.encode(), text.removeprefix("\ufeff")), _unexpected)
             assert [error.message for error in validator.iter_errors(json.loads(json.dumps(tree)))] == []
