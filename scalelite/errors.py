@@ -70,6 +70,18 @@ class InventoryInvalid(ScaleliteError):
         self.problems = tuple(problems)
 
 
+class VaultError(ScaleliteError):
+    """A vault cannot be opened: no password, none that fits, or it is damaged; `label` is that of the vault."""
+
+    exit_status = 3
+    http_status = 422
+
+    def __init__(self, reason: str, label: str = "") -> None:
+        about = f" (vault id {label})" if label else ""
+        super().__init__(f"{reason}{about}", hint="give --vault-password-file, --vault-id or --ask-vault-pass")
+        self.reason = f"{reason}{about}"
+
+
 class StalePlan(ScaleliteError):
     """The cluster is no longer what the plan was made for."""
 
