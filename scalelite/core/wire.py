@@ -234,7 +234,9 @@ def without_secrets(root: etree._Element) -> bool:
     return bool(found)
 
 
-def without_payload(reply: Reply) -> bytes:
-    """Return the answer's bytes without xAPI payloads."""
+def passed_on(reply: Reply) -> bytes:
+    """Return a server's answer as it came, but for a tenant's xAPI payload."""
+    if b"secret-lrs-payload" not in reply.body:
+        return reply.body
     without_secrets(reply.root)
     return etree.tostring(reply.root, encoding="utf-8")

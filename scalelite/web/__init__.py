@@ -51,7 +51,7 @@ async def _open(app: App) -> None:
     stack.push_async_callback(_flush, confirmations)
     for task in (snapshot.follow(), confirmations.run()):
         stack.push_async_callback(_cancel, asyncio.create_task(task))
-    app.ctx.proxy = Proxy(services, snapshot, confirmations)
+    app.ctx.proxy = Proxy.of(services, snapshot, confirmations)
     try:
         await snapshot.ready(_FIRST_SNAPSHOT_S)
     except ServiceNotReady:

@@ -12,7 +12,7 @@ from sanic.response import text
 
 from scalelite.core import wire
 from scalelite.errors import ApiError, ScaleliteError, ServiceNotReady, UnsupportedRequest
-from scalelite.flows import proxy
+from scalelite.flows import calls
 
 if TYPE_CHECKING:
     from sanic import Sanic
@@ -43,7 +43,7 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
     if not worker.snapshot.declared.serves(host):
         return HTTPResponse(status=403)
     answer = await worker.answer(
-        proxy.Request(
+        calls.Request(
             call=rest.strip("/"),
             method="GET" if request.method == "HEAD" else request.method,
             host=host,

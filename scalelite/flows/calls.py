@@ -1,0 +1,93 @@
+"""A call as front ends make it: what came, who asks and with which parameters; answers nothing.
+
+Rules: spec/bbb-api.md, Checksum and Tenants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from scalelite.core import wire
+from scalelite.edge.bbb import NO_BODY, Body
+from scalelite.errors import UnsupportedContentType
+
+if TYPE_CHECKING:
+    from scalelite.flows.cluster import DeclaredView, Tenant
+    from scalelite.settings import Settings
+
+_FORM: Final = "application/x-www-form-urlencoded"
+_FORMS: Final = frozenset({_FORM, "multipart/form-data"})
+_XML: Final = frozenset({"application/xml", "text/xml"})
+_CONTENT_TYPES: Final = {"create": _FORMS | _XML, "insertDocument": _XML}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call as it came; the query is raw, the host without its port and in lower case."""
+
+    call: str
+    method: str
+    host: str
+    query: str
+    content_type: str = ""
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: XML, or a place to go to."""
+
+    body: bytes = b""
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified call: its tenant, the secret that it is signed with, its parameters, and slides if it brings any."""
+
+    tenant: Tenant
+    secret: str
+    params: wire.Params
+    slides: Body = NO_BODY
+
+
+def verified(request: Request, declared: DeclaredView, settings: Settings) -> Caller:
+    """Return who makes a call; raises ChecksumError, or InvalidParameter for what cannot be decoded."""
+    tenant = declared.tenant_of(request.host)
+    form = request.content_type == _FORM and request.method == "POST" and settings.form_bodies
+    query, params = _signed_params(request, form=form)
+    secret = wire.verify(request.call, query, tenant.secrets, settings.accepted_algorithms)
+    return Caller(tenant, secret, wire.decode(params), _slides(request))
+
+
+def _slides(request: Request) -> Body:
+    """Return the XML that a POST brings; as in Scalelite, that of a GET does not count, nor does a blank one."""
+    brought = request.method == "POST" and request.content_type in _XML and request.body.strip()
+    return Body(request.body, request.content_type) if brought else NO_BODY
+
+
+def check_content_type(request: Request) -> None:
+    """A POST with a body must bring a form, insertDocument XML, and create may bring either."""
+    if request.method != "POST" or not request.body:
+        return
+    taken = _CONTENT_TYPES.get(request.call, _FORMS)
+    if request.content_type not in taken:
+        raise UnsupportedContentType
+
+
+def _signed_params(request: Request, *, form: bool) -> tuple[wire.SignedQuery, str]:
+    """Return what the checksum is over, and the raw parameters that count.
+
+    A form's parameters count only when the query holds nothing but the checksum: it is over the call alone then, and
+    the form cannot add to a signed query (spec/bbb-api.md, Checksum).
+    """
+    if not form or not request.body:
+        query = wire.take_checksum(request.query)
+        return query, query.rest
+    body = request.body.decode("ascii", "surrogateescape")
+    if not request.query:
+        query = wire.take_checksum(body)
+        return wire.SignedQuery("", query.checksum), query.rest
+    query = wire.take_checksum(request.query)
+    return query, query.rest or body
