@@ -47,6 +47,22 @@ class DatabaseAway(ScaleliteError):
     http_status = 503
 
 
+class SecretUnreadable(DatabaseAway):
+    """A secret in Postgres cannot be opened with the keys at hand; a service goes on with what it remembers."""
+
+    def __init__(self, identity: str, key_id: str, *, missing: bool) -> None:
+        if missing:
+            super().__init__(
+                f"{identity} is sealed with key {key_id}, which SCALELITE_ENCRYPTION_KEY lacks",
+                hint="add that key behind the present ones (':' between), then run scalelite db rotate-keys",
+            )
+        else:
+            super().__init__(
+                f"{identity} does not open with its key {key_id}: it was changed, or copied from another row",
+                hint="set that secret anew with an apply",
+            )
+
+
 class EmbeddedPostgresError(ScaleliteError):
     """The embedded Postgres cannot be found or started."""
 

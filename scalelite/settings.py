@@ -26,6 +26,7 @@ T = TypeVar("T")
 Params = tuple[tuple[str, str], ...]
 
 ALGORITHMS: Final = ("SHA1", "SHA256", "SHA384", "SHA512")
+_SHORTEST_KEY: Final = 32
 _SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -71,6 +72,14 @@ def _algorithms(text: str) -> tuple[str, ...]:
     return names
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    """Keys are not stretched, so one that a person could remember is refused."""
+    keys = tuple(key for part in text.split(":") if (key := part.strip()))
+    if not keys or min(map(len, keys)) < _SHORTEST_KEY:
+        raise ValueError
+    return keys
+
+
 def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match:
@@ -114,6 +123,8 @@ class Settings:
     home: Path | None = _env("SCALELITE_HOME", None, PATH, "Folder of the embedded Postgres.")
     inventory: str = _env("SCALELITE_INVENTORY", "", TEXT, "The inventory that commands use without -i.")
     actor: str = _env("SCALELITE_ACTOR", "", TEXT, "Who revisions are written for. Unset: the CI job, else user@host.")
+
+    encryption_keys: tuple[str, ...] = _env("SCALELITE_ENCRYPTION_KEY", (), Reader(_keys, "keys of at least 32 characters (openssl rand -base64 32), ':' between", secret=True), "Keys that seal secrets in Postgres, ':' between; the first seals, all open. Unset: secrets are stored in clear. A new one goes in front; then run `scalelite db rotate-keys`.")
 
     loadbalancer_secret: str = _env("LOADBALANCER_SECRET", "", SECRET, "Secret of applications without tenants. Empty is an error, not an empty secret.")
     loadbalancer_secrets: tuple[str, ...] = _env("LOADBALANCER_SECRETS", (), SECRETS, "More of them, ':' between.")

@@ -16,6 +16,7 @@ from scalelite.flows.reconcile import prepare_cluster
 from scalelite.flows.services import Services
 from scalelite.store.db import Database, connect, migrate
 from scalelite.store.embedded import embedded
+from scalelite.store.seal import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -64,7 +65,7 @@ async def prepare(conninfo: str) -> tuple[str, ...]:
 @asynccontextmanager
 async def open_services(settings: Settings, conninfo: str, *, name: str) -> AsyncIterator[Services]:
     """Open the pool and the HTTP session; `name` shows in pg_stat_activity and as the holder of locks."""
-    database = Database(conninfo, name=name)
+    database = Database(conninfo, name=name, sealer=Sealer(settings.encryption_keys))
     total_s = min(settings.connect_timeout_s + settings.response_timeout_s, LONGEST_CALL_S)
     async with BbbClient.session() as session:
         bbb = BbbClient(session, Timeouts(settings.connect_timeout_s, total_s))

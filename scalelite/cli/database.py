@@ -7,7 +7,9 @@ import dataclasses
 
 import click
 
-from scalelite.cli.session import settings_of_process
+from scalelite.cli.session import settings_of_process, with_connection
+from scalelite.core import show
+from scalelite.errors import UsageError
 
 
 @click.group()
@@ -47,22 +49,53 @@ def migrate() -> None:
     click.echo("\n".join(f"ran {name}" for name in done) or "nothing to do")
 
 
+@db.command("rotate-keys")
+@click.option("--to-clear", is_flag=True, help="Store the secrets in clear, unsealed.")
+@click.option(
+    "--lock-timeout", default=30.0, show_default=True, metavar="SECONDS", help="How long to wait for an apply."
+)
+def rotate_keys(to_clear: bool, lock_timeout: float) -> None:
+    """Seal all secrets in Postgres anew with the first key of SCALELITE_ENCRYPTION_KEY, in one transaction.
+
+    \b
+    Example: SCALELITE_ENCRYPTION_KEY="$NEW_KEY:$OLD_KEY" scalelite db rotate-keys
+    """
+    from scalelite.store.rotation import rotate  # noqa: PLC0415 - 0.1 s to import
+    from scalelite.store.seal import Sealer  # noqa: PLC0415
+
+    settings = settings_of_process()
+    if not settings.encryption_keys and not to_clear:
+        raise UsageError(
+            "SCALELITE_ENCRYPTION_KEY is not set", hint="set it, or give --to-clear with the keys that opened them"
+        )
+    target = Sealer(() if to_clear else settings.encryption_keys)
+    count = with_connection(
+        settings, lambda connection: rotate(connection, target, lock_timeout_s=lock_timeout), doing="db rotate-keys"
+    )
+    how = "are in clear now" if to_clear else f"are sealed with key {target.key_id} now"
+    click.echo(f"{show.counted(count, 'secret')} {how}.")
+
+
 @db.command("status")
 def status_() -> int:
-    """Say which migrations the database lacks; ends with 1 if it lacks any.
+    """Say which migrations the database lacks, and how its secrets are kept; ends with 1 if it lacks any migration.
 
     \b
     Example: scalelite db status
     """
     from scalelite.store.db import connect, pending_migrations  # noqa: PLC0415
+    from scalelite.store.rotation import keys_in_use  # noqa: PLC0415
     from scalelite.wiring import open_database  # noqa: PLC0415
 
-    async def look(conninfo: str) -> tuple[str, ...]:
+    async def look(conninfo: str) -> tuple[tuple[str, ...], dict[str, int]]:
         async with connect(conninfo, "scalelite db status") as connection:
-            return await pending_migrations(connection)
+            pending = await pending_migrations(connection)
+            return pending, {} if pending else await keys_in_use(connection)
 
     settings = dataclasses.replace(settings_of_process(), auto_migrate=False)
     with open_database(settings) as conninfo:
-        pending = asyncio.run(look(conninfo))
+        pending, keys = asyncio.run(look(conninfo))
     click.echo("\n".join(f"pending {name}" for name in pending) or "up to date")
+    for key, count in sorted(keys.items()):
+        click.echo(f"{show.counted(count, 'secret')} {'in clear' if key == 'clear' else f'sealed with key {key}'}")
     return 1 if pending else 0

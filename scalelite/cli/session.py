@@ -34,10 +34,12 @@ def settings_of_process() -> Settings:
 def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]], *, doing: str) -> T:
     """Run a coroutine function on a connection to the cluster's database; `doing` names it to who waits for a lock."""
     from scalelite.store.db import connect  # noqa: PLC0415 - 0.1 s to import
+    from scalelite.store.seal import Sealer  # noqa: PLC0415
     from scalelite.wiring import open_database  # noqa: PLC0415
 
     async def connected(conninfo: str) -> T:
-        async with connect(conninfo, f"scalelite {doing} {settings.actor} pid {os.getpid()}"[:63]) as connection:
+        name = f"scalelite {doing} {settings.actor} pid {os.getpid()}"[:63]
+        async with connect(conninfo, name, Sealer(settings.encryption_keys)) as connection:
             return await use(connection)
 
     with open_database(settings) as conninfo:

@@ -18,6 +18,7 @@ from scalelite.errors import DatabaseAway, ServiceNotReady
 from scalelite.flows.cluster import DeclaredView
 from scalelite.store import runtime, specs
 from scalelite.store.db import Connection, connect
+from scalelite.store.seal import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,7 @@ class Snapshot:
 
     def __init__(self, settings: Settings, listen_conninfo: str) -> None:
         self._conninfo = listen_conninfo
+        self._sealer = Sealer(settings.encryption_keys)
         self._revision = -1
         self._polled = -1
         self._ready = asyncio.Event()
@@ -109,7 +111,7 @@ class Snapshot:
         backoff_s = 0.05
         while True:
             try:
-                async with connect(self._conninfo, "scalelite listener") as connection:
+                async with connect(self._conninfo, "scalelite listener", self._sealer) as connection:
                     await self._listen(connection)
             except DatabaseAway as error:
                 log.warning("not listening: %s", error)

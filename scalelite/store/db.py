@@ -20,12 +20,18 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from scalelite.errors import DatabaseAway, LockTimeout, ScaleliteError
+from scalelite.store.seal import UNSEALED, Sealer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import LiteralString
 
-Connection = psycopg.AsyncConnection[dict[str, Any]]
+
+class Connection(psycopg.AsyncConnection[dict[str, Any]]):
+    """A connection, with what opens and seals the secrets that are read and written on it."""
+
+    sealer: Sealer = UNSEALED
+
 
 APPLY_LOCK: Final = (5341, 2)
 _MIGRATION_LOCK: Final = (5341, 3)
@@ -36,14 +42,18 @@ _MIGRATION_WAIT_S: Final = 60.0
 class Database:
     """A pool of connections; closed by its owner."""
 
-    def __init__(self, conninfo: str, *, name: str, pool_size: int = 8, timeout_s: float = 4.5) -> None:
+    def __init__(
+        self, conninfo: str, *, name: str, pool_size: int = 8, timeout_s: float = 4.5, sealer: Sealer = UNSEALED
+    ) -> None:
         """`name` is shown in pg_stat_activity; `timeout_s` bounds each use of a connection by a request."""
         self.conninfo = conninfo
         self.name = name
+        self.sealer = sealer
         self.timeout_s = timeout_s
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo,
-            connection_class=psycopg.AsyncConnection[dict[str, Any]],
+            connection_class=Connection,
+            configure=self._configure,
             kwargs={"autocommit": True, "row_factory": dict_row, "application_name": name},
             min_size=1,
             max_size=pool_size,
@@ -51,6 +61,9 @@ class Database:
             check=AsyncConnectionPool.check_connection,
             open=False,
         )
+
+    async def _configure(self, connection: Connection) -> None:
+        connection.sealer = self.sealer
 
     async def open(self) -> None:
         """Begin to connect; while Postgres is away, `use` raises DatabaseAway, and the pool goes on trying."""
@@ -69,17 +82,18 @@ class Database:
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[Connection]:
         """Open a connection of its own, for long work and for listening."""
-        async with connect(self.conninfo, self.name) as connection:
+        async with connect(self.conninfo, self.name, self.sealer) as connection:
             yield connection
 
 
 @asynccontextmanager
-async def connect(conninfo: str, name: str) -> AsyncIterator[Connection]:
+async def connect(conninfo: str, name: str, sealer: Sealer = UNSEALED) -> AsyncIterator[Connection]:
     """Open one connection outside any pool."""
     async with translated():
-        connection = await psycopg.AsyncConnection.connect(
+        connection = await Connection.connect(
             conninfo, autocommit=True, row_factory=dict_row, application_name=name, connect_timeout=5
         )
+        connection.sealer = sealer
     try:
         async with translated():
             yield connection

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
     from scalelite.core.model import State
     from scalelite.store.db import Connection
+    from scalelite.store.seal import Sealer
 
 
-def _meeting(row: Mapping[str, Any]) -> Meeting:
-    return Meeting(**{**row, "moderator_pw": Secret(row["moderator_pw"])})
+def _meeting(row: Mapping[str, Any], sealer: Sealer) -> Meeting:
+    identity = meeting_identity(row["tenant"], row["meeting_id"])
+    return Meeting(**{**row, "moderator_pw": Secret(sealer.open(row["moderator_pw"], f"{identity}/moderator_pw"))})
+
+
+def meeting_identity(tenant: UUID, meeting_id: str) -> str:
+    """Return what a meeting's secrets are bound to."""
+    return f"meeting/{tenant}/{meeting_id}"
 
 
 # --- meetings --------------------------------------------------------------------------------------------------------
@@ -40,7 +47,9 @@ class Claim:
 
 async def claim_meeting(connection: Connection, claim: Claim) -> tuple[bool, Meeting] | None:
     """Return the meeting and whether this call claimed it; None if no server was eligible. One statement."""
-    return await _claimed(connection, f"{_CLAIM} FROM claim_meeting({_CLAIM_ARGUMENTS}) c", _arguments(claim))
+    return await _claimed(
+        connection, f"{_CLAIM} FROM claim_meeting({_CLAIM_ARGUMENTS}) c", _arguments(claim, connection.sealer)
+    )
 
 
 async def place_anew(connection: Connection, claim: Claim, generation: int) -> tuple[bool, Meeting] | None:
@@ -49,7 +58,8 @@ async def place_anew(connection: Connection, claim: Claim, generation: int) -> t
     None if no other server was eligible: then nothing was given up.
     """
     query = f"{_CLAIM} FROM place_meeting_anew(%(generation)s, {_CLAIM_ARGUMENTS}) c"
-    return await _claimed(connection, query, {**_arguments(claim), "generation": generation})
+    arguments = {**_arguments(claim, connection.sealer), "generation": generation}
+    return await _claimed(connection, query, arguments)
 
 
 _CLAIM: Final = """
@@ -61,14 +71,15 @@ _CLAIM_ARGUMENTS: Final = (
 )
 
 
-def _arguments(claim: Claim) -> dict[str, object]:
+def _arguments(claim: Claim, sealer: Sealer) -> dict[str, object]:
+    identity = meeting_identity(claim.tenant, claim.meeting_id)
     return {
         "tenant": claim.tenant,
         "meeting_id": claim.meeting_id,
         "servers": list(claim.servers),
         "reservation": claim.reservation,
-        "moderator_pw": claim.moderator_pw,
-        "secret": claim.secret,
+        "moderator_pw": sealer.seal(claim.moderator_pw, f"{identity}/moderator_pw"),
+        "secret": sealer.seal(claim.secret, f"{identity}/secret"),
         "voice_bridges": list(claim.voice_bridges),
     }
 
@@ -78,7 +89,7 @@ async def _claimed(
 ) -> tuple[bool, Meeting] | None:
     cursor = await connection.execute(query, arguments)
     row = await cursor.fetchone()
-    return (row.pop("claimed"), _meeting(row)) if row else None
+    return (row.pop("claimed"), _meeting(row, connection.sealer)) if row else None
 
 
 async def find_meeting(connection: Connection, tenant: UUID, meeting_id: str) -> Meeting | None:
@@ -91,7 +102,7 @@ async def find_meeting(connection: Connection, tenant: UUID, meeting_id: str) ->
         (tenant, meeting_id),
     )
     row = await cursor.fetchone()
-    return _meeting(row) if row else None
+    return _meeting(row, connection.sealer) if row else None
 
 
 async def meetings_of(connection: Connection, tenant: UUID) -> frozenset[tuple[str, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from scalelite.core.model import AnySpec
     from scalelite.store.db import Connection
+    from scalelite.store.seal import Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,9 @@ SELECT t.name AS tenant, s.param, s.value, s.override, s.calls FROM setting s JO
 """
 
 
+_LRS_SECRETS: Final = frozenset({"password", "client_secret"})
+
+
 async def load_live(connection: Connection) -> Live:
     """Read the whole declared state; call it inside a transaction that sees one snapshot."""
     objects: dict[Key, AnySpec] = {}
@@ -86,9 +90,9 @@ async def load_live(connection: Connection) -> Live:
         raise LookupError("the cluster row is missing; run scalelite db migrate")
     if cluster["from_rev"]:
         objects[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(cluster["spec"]))
-    objects.update(_servers(await _rows(connection, _SERVERS + "ORDER BY id")))
+    objects.update(_servers(await _rows(connection, _SERVERS + "ORDER BY id"), connection.sealer))
     tenants = await _rows(connection, _TENANTS + "GROUP BY t.id ORDER BY t.name")
-    objects.update(_tenants(tenants))
+    objects.update(_tenants(tenants, connection.sealer))
     objects.update(_settings(await _rows(connection, _SETTINGS + "ORDER BY t.name, s.param")))
     return Live(Declared(objects), cluster["serial"], cluster["uuid"])
 
@@ -98,24 +102,45 @@ async def _rows(connection: Connection, query: LiteralString, parameters: Sequen
     return await cursor.fetchall()
 
 
-def _servers(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
+def _servers(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[Key, AnySpec]]:
     """Rows were validated when they were written, so the specs are made without validating them again."""
     for row in rows:
-        row["secret"] = Secret(row["secret"])
-        row["previous_secret"] = Secret(row["previous_secret"]) if row["previous_secret"] else NO_SECRET
+        for column in ("secret", "previous_secret"):
+            text = row[column]
+            row[column] = Secret(sealer.open(text, f"server/{row['id']}/{column}")) if text else NO_SECRET
         yield Key(Kind.SERVER, row["id"]), ServerSpec.model_construct(**row)
 
 
-def _tenants(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
+def _tenants(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[Key, AnySpec]]:
     for row in rows:
         lrs = row.pop("lrs")
-        row["secrets"] = tuple(Secret(text) for text in row["secrets"])
+        identity = tenant_identity(row["id"])
+        row["secrets"] = tuple(Secret(sealer.open(text, f"{identity}/secrets")) for text in row["secrets"])
         row["hosts"] = tuple(row["hosts"])
         row["limits"] = Limits.model_construct(**row["limits"])
         row["recordings"] = Retention.model_construct(**row["recordings"])
         yield Key(Kind.TENANT, row["name"]), TenantSpec.model_construct(**row)
         if lrs is not None:
+            lrs = map_lrs_secrets(lrs, sealer.open, identity)
             yield Key(Kind.LRS, row["name"]), LrsSpec.model_validate_json(json.dumps(lrs))
+
+
+def tenant_identity(tenant: UUID | str) -> str:
+    """Return what a tenant's secrets are bound to: its id, which a new name leaves as it is."""
+    return f"tenant/{tenant}"
+
+
+def map_lrs_secrets(lrs: dict[str, Any], do: Callable[[str, str], str], identity: str) -> dict[str, Any]:
+    """Return the stored LRS of a tenant with do(text, identity) in place of each secret."""
+    return {
+        name: {
+            field: do(text, f"{identity}/lrs/{name}/{field}") if field in _LRS_SECRETS else text
+            for field, text in value.items()
+        }
+        if isinstance(value, dict)
+        else value
+        for name, value in lrs.items()
+    }
 
 
 def _settings(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
@@ -127,7 +152,7 @@ def _settings(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
 
 async def load_servers(connection: Connection) -> list[ServerSpec]:
     """Read the servers alone."""
-    found = _servers(await _rows(connection, _SERVERS + "ORDER BY id"))
+    found = _servers(await _rows(connection, _SERVERS + "ORDER BY id"), connection.sealer)
     return [spec for _, spec in found if isinstance(spec, ServerSpec)]
 
 
@@ -167,12 +192,12 @@ async def load_delta(connection: Connection, seen: int) -> Delta:
         changed: dict[Key, AnySpec] = {}
         if cluster["from_rev"] > seen:
             changed[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(cluster["spec"]))
-        changed.update(_servers(await _rows(connection, _SERVERS + "WHERE from_rev > %s", (seen,))))
-        changed.update(
-            _tenants(
-                await _rows(connection, _TENANTS + "WHERE greatest(t.from_rev, t.lrs_rev) > %s GROUP BY t.id", (seen,))
-            )
+        servers = await _rows(connection, _SERVERS + "WHERE from_rev > %s", (seen,))
+        changed.update(_servers(servers, connection.sealer))
+        tenants = await _rows(
+            connection, _TENANTS + "WHERE greatest(t.from_rev, t.lrs_rev) > %s GROUP BY t.id", (seen,)
         )
+        changed.update(_tenants(tenants, connection.sealer))
         changed.update(_settings(await _rows(connection, _SETTINGS + "WHERE s.from_rev > %s", (seen,))))
         old = await _rows(connection, "SELECT DISTINCT kind, name, param FROM version WHERE to_rev > %s", (seen,))
     gone = {Key(Kind(row["kind"]), row["name"], row["param"]) for row in old}
@@ -284,39 +309,59 @@ async def _upsert(
 ) -> None:
     specs: list[Any] = [change.after for change in changes]
     names = [change.key.name for change in changes]
+    addresses = [change.key.address for change in changes]
+    seal = connection.sealer
     match kind:
         case Kind.SERVER:
-            rows = [{**_plain(spec), "url_key": url_key(spec.url), "from_rev": revision} for spec in specs]
+            rows = [
+                {**sealed(spec, seal, key), "url_key": url_key(spec.url), "from_rev": revision}
+                for key, spec in zip(addresses, specs, strict=True)
+            ]
             await connection.execute(_UPSERT_SERVER, (Jsonb(rows),))
         case Kind.TENANT:
-            rows = [{**_plain(spec), "id": str(spec.id or new_id()), "from_rev": revision} for spec in specs]
+            ids = [str(spec.id or new_id()) for spec in specs]
+            rows = [
+                {**sealed(spec, seal, tenant_identity(id_)), "id": id_, "from_rev": revision}
+                for id_, spec in zip(ids, specs, strict=True)
+            ]
             await _upsert_tenants(connection, rows)
         case Kind.SETTING:
             rows = [
-                {**_plain(spec), "tenant": name, "from_rev": revision} for name, spec in zip(names, specs, strict=True)
+                {**sealed(spec, seal, ""), "tenant": name, "from_rev": revision}
+                for name, spec in zip(names, specs, strict=True)
             ]
             await connection.execute(_UPSERT_SETTING, (Jsonb(rows),))
         case Kind.LRS:
-            rows = [{"name": name, "lrs": _plain(spec)} for name, spec in zip(names, specs, strict=True)]
+            tenants = await _tenant_ids(connection, names)
+            rows = [
+                {"name": name, "lrs": sealed(spec, seal, f"{tenant_identity(tenants[name])}/lrs")}
+                for name, spec in zip(names, specs, strict=True)
+            ]
             await connection.execute(_UPDATE_LRS, (revision, Jsonb(rows)))
         case Kind.CLUSTER:
-            await connection.execute("UPDATE cluster SET spec = %s, from_rev = %s", (Jsonb(_plain(specs[0])), revision))
+            spec = sealed(specs[0], seal, "cluster")
+            await connection.execute("UPDATE cluster SET spec = %s, from_rev = %s", (Jsonb(spec), revision))
         case _:
             assert_never(kind)
 
 
-def _plain(value: Any) -> Any:
-    """Return the spec as JSON values with its secrets in clear: for Postgres only."""
+async def _tenant_ids(connection: Connection, names: list[str]) -> dict[str, UUID]:
+    rows = await _rows(connection, "SELECT name, id FROM tenant WHERE name = ANY (%s)", (names,))
+    return {row["name"]: row["id"] for row in rows}
+
+
+def sealed(value: Any, sealer: Sealer, identity: str) -> Any:
+    """Return the spec as JSON values for Postgres, each secret sealed for identity/FIELD."""
     if isinstance(value, Secret):
-        return value.reveal()
+        return sealer.seal(value.reveal(), identity)
     if isinstance(value, UUID):
         return str(value)
     if hasattr(value, "model_fields_set"):
-        return {name: _plain(item) for name, item in value}
+        return {name: sealed(item, sealer, f"{identity}/{name}") for name, item in value}
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: sealed(item, sealer, f"{identity}/{name}") for name, item in value.items()}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [sealed(item, sealer, identity) for item in value]
     return value
 
 

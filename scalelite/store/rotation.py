@@ -1,0 +1,106 @@
+"""All secrets in Postgres opened and sealed anew, in one transaction: with a new key, from clear, or back to clear."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from scalelite.store.db import apply_lock
+from scalelite.store.runtime import meeting_identity
+from scalelite.store.seal import key_of
+from scalelite.store.specs import map_lrs_secrets, tenant_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import LiteralString
+
+    from scalelite.store.db import Connection
+    from scalelite.store.seal import Sealer
+
+    Reseal = Callable[[str, str], str]  # (stored text, identity) → what is stored instead
+
+
+async def rotate(connection: Connection, target: Sealer, *, lock_timeout_s: float) -> int:
+    """Seal every secret with the target's first key; returns how many. All or nothing; no revision: nothing changed.
+
+    Raises LockTimeout, and SecretUnreadable if one does not open with the connection's keys.
+    """
+    count = 0
+
+    def reseal(stored: str, identity: str) -> str:
+        nonlocal count
+        count += bool(stored)
+        return target.seal(connection.sealer.open(stored, identity), identity)
+
+    async with apply_lock(connection, lock_timeout_s):
+        # Nobody claims a meeting with an old key meanwhile, and no poll locks its rows in another order than we do.
+        await connection.execute("LOCK TABLE meeting IN SHARE ROW EXCLUSIVE MODE")
+        await _servers(connection, reseal)
+        await _tenants(connection, reseal)
+        await _meetings(connection, reseal)
+    return count
+
+
+async def keys_in_use(connection: Connection) -> Counter[str]:
+    """Count the stored secrets by the id of the key that they are sealed with (`clear`: with none)."""
+    cursor = await connection.execute(
+        """
+        SELECT unnest(ARRAY[secret, previous_secret]) AS stored FROM server
+        UNION ALL SELECT unnest(secrets) FROM tenant
+        UNION ALL SELECT unnest(ARRAY[lrs #>> '{basic,password}', lrs #>> '{oidc,password}',
+                                      lrs #>> '{oidc,client_secret}']) FROM tenant
+        UNION ALL SELECT unnest(ARRAY[secret, moderator_pw]) FROM meeting
+        """
+    )
+    return Counter(key_of(row["stored"]) for row in await cursor.fetchall() if row["stored"])
+
+
+async def _servers(connection: Connection, reseal: Reseal) -> None:
+    rows = await _all(connection, "SELECT id, secret, previous_secret FROM server")
+    for row in rows:
+        for column in ("secret", "previous_secret"):
+            row[column] = reseal(row[column], f"server/{row['id']}/{column}")
+    await connection.execute(
+        """
+        UPDATE server SET secret = n.secret, previous_secret = n.previous_secret
+          FROM jsonb_to_recordset(%s) AS n (id text, secret text, previous_secret text) WHERE server.id = n.id
+        """,
+        (Jsonb(rows),),
+    )
+
+
+async def _tenants(connection: Connection, reseal: Reseal) -> None:
+    rows = await _all(connection, "SELECT id::text, secrets, lrs FROM tenant")
+    for row in rows:
+        identity = tenant_identity(row["id"])
+        row["secrets"] = [reseal(stored, f"{identity}/secrets") for stored in row["secrets"]]
+        row["lrs"] = row["lrs"] and map_lrs_secrets(row["lrs"], reseal, identity)
+    await connection.execute(
+        """
+        UPDATE tenant SET secrets = n.secrets, lrs = n.lrs
+          FROM jsonb_populate_recordset(NULL::tenant, %s) AS n WHERE tenant.id = n.id
+        """,
+        (Jsonb(rows),),
+    )
+
+
+async def _meetings(connection: Connection, reseal: Reseal) -> None:
+    rows = await _all(connection, "SELECT tenant::text, meeting_id, secret, moderator_pw FROM meeting")
+    for row in rows:
+        for column in ("secret", "moderator_pw"):
+            row[column] = reseal(row[column], f"{meeting_identity(row['tenant'], row['meeting_id'])}/{column}")
+    await connection.execute(
+        """
+        UPDATE meeting SET secret = n.secret, moderator_pw = n.moderator_pw
+          FROM jsonb_to_recordset(%s) AS n (tenant uuid, meeting_id text, secret text, moderator_pw text)
+         WHERE meeting.tenant = n.tenant AND meeting.meeting_id = n.meeting_id
+        """,
+        (Jsonb(rows),),
+    )
+
+
+async def _all(connection: Connection, query: LiteralString) -> list[dict[str, Any]]:
+    cursor = await connection.execute(query)
+    return await cursor.fetchall()
