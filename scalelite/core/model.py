@@ -84,6 +84,15 @@ class Secret:
 NO_SECRET: Final = Secret("")
 
 
+def has_secret(value: object) -> bool:
+    """Say whether a value is or holds a secret."""
+    if isinstance(value, Secret):
+        return True
+    if isinstance(value, tuple):
+        return any(has_secret(item) for item in value)
+    return isinstance(value, BaseModel) and any(has_secret(item) for _, item in value)
+
+
 # --- values ----------------------------------------------------------------------------------------------------------
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

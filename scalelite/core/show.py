@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
-from scalelite.core.model import Kind, Secret
+from scalelite.core.model import Kind, Secret, has_secret
 from scalelite.core.plan import Create, Plan, Remove, Update
 
 if TYPE_CHECKING:
@@ -107,15 +107,6 @@ def _step(kind: str, path: str, item: Any) -> str:
 def _value(value: object) -> str:
     text = repr(value) if isinstance(value, str) and (not value or " " in value) else str(as_json(value))
     return plain(text if len(text) <= WIDTH // 2 else text[: WIDTH // 2 - 1] + "…")
-
-
-def has_secret(value: object) -> bool:
-    """Say whether a value is or holds a secret."""
-    if isinstance(value, Secret):
-        return True
-    if isinstance(value, tuple):
-        return any(has_secret(item) for item in value)
-    return isinstance(value, BaseModel) and any(has_secret(item) for _, item in value)
 
 
 # --- plans as JSON ---------------------------------------------------------------------------------------------------

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from scalelite.core.plan import Plan, diff
 from scalelite.errors import ApplyFailed, GuardRefused, StalePlan
-from scalelite.store import db, specs
+from scalelite.flows.history import note_agreement
+from scalelite.store import db, history, specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
-    from scalelite.core.model import Declared
+    from scalelite.core.drift import Past
+    from scalelite.core.model import Declared, Key
     from scalelite.core.plan import Mode
     from scalelite.store.db import Connection
     from scalelite.store.specs import Author
@@ -33,6 +35,7 @@ class Planned:
     plan: Plan
     cluster_name: str
     read_s: float
+    pasts: Mapping[Key, Past] = field(default_factory=dict)
 
 
 async def plan(connection: Connection, wanted: Declared, mode: Mode) -> Planned:
@@ -42,8 +45,9 @@ async def plan(connection: Connection, wanted: Declared, mode: Mode) -> Planned:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         live = await specs.load_live(connection)
         facts = await specs.load_facts(connection)
+        pasts = await history.load_pasts(connection)
     read_s = asyncio.get_running_loop().time() - started
-    return Planned(diff(live.declared, wanted, facts, mode, live.revision), live.cluster_name, read_s)
+    return Planned(diff(live.declared, wanted, facts, mode, live.revision), live.cluster_name, read_s, pasts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ async def apply(
     """
     refuse_blocked(shown)
     if not shown.changes:
+        await note_agreement(connection, wanted, author, lock_timeout_s)
         return Applied(shown, 0)
     try:
         async with db.apply_lock(connection, lock_timeout_s):
@@ -80,6 +85,7 @@ async def apply(
                 )
             revision = await specs.write(connection, shown.changes, author, new_id)
             await _prove(connection, wanted, shown.mode)
+            await note_agreement(connection, wanted, author)
     except psycopg.Error as error:
         raise ApplyFailed(f"rolled back, nothing was written: {db.first_line(error)}") from None
     return Applied(shown, revision)

@@ -1,6 +1,6 @@
 """Declared state in Postgres: read as the specs of core, written by changes, each with its revision and versions.
 
-Every write happens inside `db.apply_lock`, a set of rows a statement.
+Every change of declared state, by whomever, goes through `write`, inside `db.apply_lock`; a set of rows a statement.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from scalelite.core.model import (
     url_key,
 )
 from scalelite.core.plan import ORDER, Change, Create, Facts, Remove, Update
+from scalelite.store.revisions import keep_versions, mark_changed, new_revision, renames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -215,6 +216,11 @@ class Author:
     message: str = ""
     source: dict[str, Any] | None = None
 
+    @property
+    def inventory(self) -> bool:
+        """Whether the change comes from an inventory, and not from outside of it, which is drift."""
+        return "inventory" in (self.source or {})
+
 
 async def write(connection: Connection, changes: Sequence[Change], author: Author, new_id: Callable[[], UUID]) -> int:
     """Write the changes as one revision and return its number; call it inside `db.apply_lock`.
@@ -222,8 +228,11 @@ async def write(connection: Connection, changes: Sequence[Change], author: Autho
     Removals come last, since those of a renamed tenant's settings go by its new name; the unique keys that a new
     object may take over from a removed one are checked at the end of the transaction.
     """
-    revision = await _new_revision(connection, changes, author)
-    await _keep_versions(connection, changes, revision)
+    revision = await new_revision(connection, changes, author)
+    changes = [*changes, *await _moved(connection, changes)]
+    await keep_versions(connection, changes, revision)
+    if author.inventory:
+        await mark_changed(connection, changes, revision)
     for kind in ORDER:
         if written := [change for change in changes if not isinstance(change, Remove) and change.key.kind is kind]:
             await _upsert(connection, kind, written, revision, new_id)
@@ -235,48 +244,19 @@ async def write(connection: Connection, changes: Sequence[Change], author: Autho
     return revision
 
 
-async def _new_revision(connection: Connection, changes: Sequence[Change], author: Author) -> int:
-    log = [
-        {"address": change.key.address, "action": type(change).__name__.lower(), "fields": _fields(change)}
-        for change in changes
-    ]
-    cursor = await connection.execute(
-        """
-        INSERT INTO revision (number, actor, message, source, changes)
-        SELECT coalesce(max(number), 0) + 1, %s, %s, %s, %s FROM revision RETURNING number
-        """,
-        (author.actor, author.message, Jsonb(author.source or {}), Jsonb(log)),
-    )
-    row = await cursor.fetchone()
-    return int((row or {})["number"])
-
-
-def _fields(change: Change) -> list[str]:
-    return list(change.fields) if isinstance(change, Update) else []
-
-
-async def _keep_versions(connection: Connection, changes: Sequence[Change], revision: int) -> None:
-    """Keep what the changed rows said; model_dump in JSON mode masks secrets."""
-    old = [
-        {
-            "kind": change.key.kind,
-            "name": getattr(change.before, "name", change.key.name)
-            if change.key.kind is Kind.TENANT
-            else change.key.name,
-            "param": change.key.param,
-            "spec": change.before.model_dump(mode="json"),
-        }
-        for change in changes
-        if not isinstance(change, Create)
-    ]
-    await connection.execute(
-        """
-        INSERT INTO version (kind, name, param, to_rev, spec)
-        SELECT kind, name, param, %s, spec
-          FROM jsonb_to_recordset(%s) AS old (kind text, name text, param text, spec jsonb)
-        """,
-        (revision, Jsonb(old)),
-    )
+async def _moved(connection: Connection, changes: Sequence[Change]) -> list[Change]:
+    """Return the settings and LRS that go along with renamed tenants: their keys change, though their rows do not."""
+    old_names = renames(changes)
+    if not old_names:
+        return []
+    new_names = {old: new for new, old in old_names.items()}
+    names = (list(new_names),)
+    rows = await _rows(connection, _TENANTS + "WHERE t.name = ANY (%s) GROUP BY t.id", names)
+    found = [(key, spec) for key, spec in _tenants(rows) if key.kind is Kind.LRS]
+    found += _settings(await _rows(connection, _SETTINGS + "WHERE t.name = ANY (%s)", names))
+    changed = {change.key for change in changes}
+    moved = [(key._replace(name=new_names[key.name]), spec) for key, spec in found]
+    return [Update(key, spec, spec) for key, spec in moved if key not in changed]
 
 
 async def _remove(connection: Connection, kind: Kind, changes: Sequence[Remove], revision: int) -> None:

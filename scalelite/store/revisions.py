@@ -1,0 +1,132 @@
+"""Writes history: revisions, the old versions of rows, and what inventories applied; only `specs.write` calls it.
+
+Each runs in the transaction that changes the rows, before they are changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from scalelite.core.model import Kind, TenantSpec
+from scalelite.core.plan import Create, Remove, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from scalelite.core.model import Key
+    from scalelite.core.plan import Change
+    from scalelite.store.db import Connection
+    from scalelite.store.specs import Author
+
+OF_TENANTS = (Kind.TENANT, Kind.SETTING, Kind.LRS)
+
+
+async def new_revision(connection: Connection, changes: Sequence[Change], author: Author) -> int:
+    """Write what is done by whom, without values, and return its number."""
+    old_names = renames(changes)
+    cursor = await connection.execute(
+        """
+        INSERT INTO revision (number, actor, message, source, changes)
+        SELECT coalesce(max(number), 0) + 1, %s, %s, %s, %s FROM revision RETURNING number
+        """,
+        (
+            author.actor,
+            author.message,
+            Jsonb(author.source or {}),
+            Jsonb([_logged(change, old_names) for change in changes]),
+        ),
+    )
+    row = await cursor.fetchone()
+    return int((row or {})["number"])
+
+
+def renames(changes: Iterable[Change]) -> dict[str, str]:
+    """Return the old names of the tenants that are renamed, by the new ones."""
+    return {
+        change.key.name: change.before.name
+        for change in changes
+        if isinstance(change, Update)
+        and isinstance(change.before, TenantSpec)
+        and change.before.name != change.key.name
+    }
+
+
+def _logged(change: Change, old_names: dict[str, str]) -> dict[str, Any]:
+    entry = {"address": change.key.address, "action": type(change).__name__.lower(), "fields": _fields(change)}
+    if change.key.kind is Kind.TENANT and change.key.name in old_names:
+        entry["was"] = old_key(change.key, old_names).address
+    return entry
+
+
+def old_key(key: Key, old_names: dict[str, str]) -> Key:
+    """Return the key that an object had before its tenant was renamed."""
+    return key._replace(name=old_names.get(key.name, key.name)) if key.kind in OF_TENANTS else key
+
+
+def _fields(change: Change) -> list[str]:
+    return list(change.fields) if isinstance(change, Update) else []
+
+
+async def keep_versions(connection: Connection, changes: Sequence[Change], revision: int) -> None:
+    """Keep what the changed rows said; model_dump in JSON mode masks secrets."""
+    old_names = renames(changes)
+    old = [
+        {
+            **old_key(change.key, old_names)._asdict(),
+            "spec": change.before.model_dump(mode="json"),
+            "fields": list(type(change.before).model_fields) if isinstance(change, Remove) else _fields(change),
+        }
+        for change in changes
+        if not isinstance(change, Create)
+    ]
+    await connection.execute(
+        """
+        INSERT INTO version (kind, name, param, from_rev, to_rev, spec, fields)
+        SELECT kind, name, param, coalesce(
+                   CASE kind
+                   WHEN 'server' THEN (SELECT from_rev FROM server WHERE id = old.name)
+                   WHEN 'tenant' THEN (SELECT from_rev FROM tenant t WHERE t.name = old.name)
+                   WHEN 'lrs' THEN (SELECT lrs_rev FROM tenant t WHERE t.name = old.name)
+                   WHEN 'cluster' THEN (SELECT from_rev FROM cluster)
+                   ELSE (SELECT s.from_rev FROM setting s JOIN tenant t ON t.id = s.tenant
+                          WHERE t.name = old.name AND s.param = old.param)
+                   END, 0), %s, spec, fields
+          FROM jsonb_to_recordset(%s) AS old (kind text, name text, param text, spec jsonb, fields text[])
+        """,
+        (revision, Jsonb(old)),
+    )
+
+
+async def mark_changed(connection: Connection, changes: Sequence[Change], revision: int) -> None:
+    """Note that an inventory made these changes: the third side of drift."""
+    old_names = renames(changes)
+    gone = {change.key for change in changes if isinstance(change, Remove)}
+    gone |= {old_key(change.key, old_names) for change in changes} - {change.key for change in changes}
+    await mark_applied(connection, [c.key for c in changes if not isinstance(c, Remove)], gone, revision)
+
+
+async def mark_applied(connection: Connection, there: Iterable[Key], gone: Iterable[Key], revision: int) -> None:
+    """Note that an inventory says of some objects what is live as of a revision, and of others that they are gone."""
+    await connection.execute(
+        """
+        DELETE FROM applied USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (kind, name, param)
+         WHERE applied.kind = gone.kind AND applied.name = gone.name AND applied.param = gone.param
+        """,
+        columns(gone),
+    )
+    await connection.execute(
+        """
+        INSERT INTO applied (kind, name, param, revision)
+        SELECT kind, name, param, %s FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (kind, name, param)
+            ON CONFLICT (kind, name, param) DO UPDATE SET revision = EXCLUDED.revision
+        """,
+        (revision, *columns(there)),
+    )
+
+
+def columns(keys: Iterable[Key]) -> tuple[list[str], list[str], list[str]]:
+    """Return keys as the three columns that statements take them in."""
+    listed = list(keys)
+    return [str(key.kind) for key in listed], [key.name for key in listed], [key.param for key in listed]

@@ -1,0 +1,1 @@
+"""History: drift, revisions, rollback, and what an interrupted apply leaves."""
