@@ -252,7 +252,7 @@ async def _moved(connection: Connection, changes: Sequence[Change]) -> list[Chan
     new_names = {old: new for new, old in old_names.items()}
     names = (list(new_names),)
     rows = await _rows(connection, _TENANTS + "WHERE t.name = ANY (%s) GROUP BY t.id", names)
-    found = [(key, spec) for key, spec in _tenants(rows) if key.kind is Kind.LRS]
+    found = [(key, spec) for key, spec in _tenants(rows, connection.sealer) if key.kind is Kind.LRS]
     found += _settings(await _rows(connection, _SETTINGS + "WHERE t.name = ANY (%s)", names))
     changed = {change.key for change in changes}
     moved = [(key._replace(name=new_names[key.name]), spec) for key, spec in found]
