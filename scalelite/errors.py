@@ -125,6 +125,35 @@ class LockTimeout(ScaleliteError):
         )
 
 
+class NotDeclared(ScaleliteError):
+    """A command is about an object that the cluster does not have; `kind` is server, tenant or setting."""
+
+    http_status = 404
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is no {kind} '{name}'", hint=f"scalelite {kind}s lists them")
+        self.kind, self.name = kind, name
+
+
+class AlreadyDeclared(ScaleliteError):
+    """A command would make a second object where there can be one: an id, a url, a tenant's name, a host."""
+
+    http_status = 409
+
+
+class SpecRefused(ScaleliteError):
+    """A command says what an inventory could not say."""
+
+    http_status = 400
+
+
+class Ambiguous(UsageError):
+    """A name on the command line stands for several objects."""
+
+    def __init__(self, kind: str, name: str, matches: Sequence[str]) -> None:
+        super().__init__(f"'{name}' stands for several {kind}s: {', '.join(matches)}", hint="give more of the id")
+
+
 class ApplyFailed(ScaleliteError):
     """An apply ran into an error and was rolled back: nothing was written."""
 

@@ -25,6 +25,7 @@ from scalelite.core.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
 
 Mode = Literal["keep", "cordon"]
 
@@ -86,6 +87,17 @@ class Blocked:
 
 
 Change = Create | Update | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a command does to a server for now: it is held in a state, or let go of (`after` None); no declaration."""
+
+    key: Key
+    before: State | None
+    after: State | None
+    why: str = ""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from scalelite.core.model import Key
-    from scalelite.core.plan import Change
+    from scalelite.core.plan import Change, Hold
     from scalelite.store.db import Connection
     from scalelite.store.specs import Author
 
 OF_TENANTS = (Kind.TENANT, Kind.SETTING, Kind.LRS)
 
 
-async def new_revision(connection: Connection, changes: Sequence[Change], author: Author) -> int:
+async def new_revision(
+    connection: Connection, changes: Sequence[Change], author: Author, holds: Sequence[Hold] = ()
+) -> int:
     """Write what is done by whom, without values, and return its number."""
     old_names = renames(changes)
     cursor = await connection.execute(
@@ -35,7 +37,7 @@ async def new_revision(connection: Connection, changes: Sequence[Change], author
             author.actor,
             author.message,
             Jsonb(author.source or {}),
-            Jsonb([_logged(change, old_names) for change in changes]),
+            Jsonb([*(_logged(change, old_names) for change in changes), *(_logged_hold(hold) for hold in holds)]),
         ),
     )
     row = await cursor.fetchone()
@@ -58,6 +60,12 @@ def _logged(change: Change, old_names: dict[str, str]) -> dict[str, Any]:
     if change.key.kind is Kind.TENANT and change.key.name in old_names:
         entry["was"] = old_key(change.key, old_names).address
     return entry
+
+
+def _logged_hold(hold: Hold) -> dict[str, Any]:
+    action = "hold" if hold.after else "release"
+    states = {"before": hold.before, "after": hold.after, "why": hold.why}
+    return {"address": hold.key.address, "action": action, "fields": [], **states}
 
 
 def old_key(key: Key, old_names: dict[str, str]) -> Key:

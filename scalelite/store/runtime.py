@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from scalelite.core.model import State
+    from scalelite.core.plan import Hold
     from scalelite.store.db import Connection
     from scalelite.store.seal import Sealer
 
@@ -111,6 +112,18 @@ async def meetings_of(connection: Connection, tenant: UUID) -> frozenset[tuple[s
     return frozenset((row["server"], row["meeting_id"]) for row in await cursor.fetchall())
 
 
+async def meetings_on(connection: Connection, server: str) -> list[Meeting]:
+    """Return the meetings on a server, of all tenants."""
+    cursor = await connection.execute(
+        """
+        SELECT tenant, meeting_id, server, generation, phase, moderator_pw, voice_bridge
+          FROM meeting WHERE server = %s ORDER BY meeting_id
+        """,
+        (server,),
+    )
+    return [_meeting(row, connection.sealer) for row in await cursor.fetchall()]
+
+
 async def confirm_meetings(connection: Connection, generations: Sequence[int]) -> None:
     """Mark claims as kept: a server has created these meetings."""
     await connection.execute(
@@ -158,6 +171,39 @@ async def load_holds(connection: Connection) -> dict[str, State]:
     """Return the held state of each server that is held."""
     cursor = await connection.execute("SELECT server, state FROM hold WHERE until IS NULL OR until > now()")
     return {row["server"]: row["state"] for row in await cursor.fetchall()}
+
+
+async def write_holds(connection: Connection, holds: Sequence[Hold], by: str) -> None:
+    """Hold servers, or let them go; the workers are told."""
+    for hold in holds:
+        if hold.after:
+            await connection.execute(
+                """
+                INSERT INTO hold (server, state, by, why, until) VALUES (%s, %s, %s, %s, %s)
+                ON CONFLICT (server) DO UPDATE SET
+                       state = EXCLUDED.state, by = EXCLUDED.by, why = EXCLUDED.why, until = EXCLUDED.until,
+                       since = now()
+                """,
+                (hold.key.name, hold.after, by, hold.why, hold.until),
+            )
+        else:
+            await connection.execute("DELETE FROM hold WHERE server = %s", (hold.key.name,))
+    if holds:
+        await connection.execute("SELECT pg_notify('scalelite_held', '')")
+
+
+async def forget_health(connection: Connection, servers: Sequence[str]) -> None:
+    """Make these servers' health unknown until a poll; under the newest number, so that the workers read it."""
+    if servers:
+        await connection.execute(
+            """
+            UPDATE server_status SET health = 'unknown', score = 0, good_polls = 0,
+                   sequence = (SELECT max(sequence) FROM server_status)
+             WHERE server = ANY (%s)
+            """,
+            (list(servers),),
+        )
+        await connection.execute("SELECT pg_notify('scalelite_polled', '')")
 
 
 async def reserved_loads(connection: Connection) -> dict[str, tuple[float, int]]:
@@ -274,6 +320,18 @@ async def tombstones_of(connection: Connection, servers: Sequence[str]) -> froze
         "SELECT server, meeting_id FROM tombstone WHERE server = ANY (%s)", (list(servers),)
     )
     return frozenset((row["server"], row["meeting_id"]) for row in await cursor.fetchall())
+
+
+async def raise_tombstones(connection: Connection, meetings: Iterable[Meeting]) -> None:
+    """Have these meetings ended when their server answers again; until then no meeting of their ids goes there."""
+    pairs = [(meeting.server, meeting.meeting_id) for meeting in meetings]
+    await connection.execute(
+        """
+        INSERT INTO tombstone (server, meeting_id) SELECT * FROM unnest(%s::text[], %s::text[])
+            ON CONFLICT DO NOTHING
+        """,
+        ([server for server, _ in pairs], [meeting_id for _, meeting_id in pairs]),
+    )
 
 
 async def bury(connection: Connection, gone: Iterable[tuple[str, str]]) -> None:

@@ -27,7 +27,8 @@ from scalelite.core.model import (
     TenantSpec,
     url_key,
 )
-from scalelite.core.plan import ORDER, Change, Create, Facts, Remove, Update
+from scalelite.core.plan import ORDER, Change, Create, Facts, Hold, Remove, Update
+from scalelite.store import runtime
 from scalelite.store.revisions import keep_versions, mark_changed, new_revision, renames
 
 if TYPE_CHECKING:
@@ -173,6 +174,14 @@ async def load_facts(connection: Connection) -> Facts:
     return Facts({row["server"]: row["meetings"] for row in servers}, {row["name"]: row["meetings"] for row in tenants})
 
 
+async def setting_ids(connection: Connection) -> dict[Key, UUID]:
+    """Return the ids that Scalelite's own commands name settings by."""
+    rows = await _rows(
+        connection, "SELECT t.name AS tenant, s.param, s.id FROM setting s JOIN tenant t ON t.id = s.tenant"
+    )
+    return {Key(Kind.SETTING, row["tenant"], row["param"]): row["id"] for row in rows}
+
+
 # --- changes since a revision, for workers that keep a snapshot -------------------------------------------------------
 
 
@@ -222,13 +231,20 @@ class Author:
         return "inventory" in (self.source or {})
 
 
-async def write(connection: Connection, changes: Sequence[Change], author: Author, new_id: Callable[[], UUID]) -> int:
-    """Write the changes as one revision and return its number; call it inside `db.apply_lock`.
+async def write(
+    connection: Connection,
+    changes: Sequence[Change],
+    author: Author,
+    new_id: Callable[[], UUID],
+    *,
+    holds: Sequence[Hold] = (),
+) -> int:
+    """Write the changes and holds as one revision and return its number; call it inside `db.apply_lock`.
 
     Removals come last, since those of a renamed tenant's settings go by its new name; the unique keys that a new
     object may take over from a removed one are checked at the end of the transaction.
     """
-    revision = await new_revision(connection, changes, author)
+    revision = await new_revision(connection, changes, author, holds)
     changes = [*changes, *await _moved(connection, changes)]
     await keep_versions(connection, changes, revision)
     if author.inventory:
@@ -239,6 +255,8 @@ async def write(connection: Connection, changes: Sequence[Change], author: Autho
     for kind in reversed(ORDER):
         if removed := [change for change in changes if isinstance(change, Remove) and change.key.kind is kind]:
             await _remove(connection, kind, removed, revision)
+    await runtime.write_holds(connection, holds, author.actor)
+    await runtime.forget_health(connection, _woken(changes, holds))
     await connection.execute("UPDATE cluster SET serial = %s", (revision,))
     await connection.execute("SELECT pg_notify('scalelite_declared', %s)", (str(revision),))
     return revision
@@ -257,6 +275,19 @@ async def _moved(connection: Connection, changes: Sequence[Change]) -> list[Chan
     changed = {change.key for change in changes}
     moved = [(key._replace(name=new_names[key.name]), spec) for key, spec in found]
     return [Update(key, spec, spec) for key, spec in moved if key not in changed]
+
+
+def _woken(changes: Sequence[Change], holds: Sequence[Hold]) -> list[str]:
+    """Servers that may leave the state disabled, in which nobody polled them: what was seen of them is old."""
+    enabled = {
+        change.key.name
+        for change in changes
+        if isinstance(change, Update)
+        and isinstance(change.before, ServerSpec)
+        and isinstance(change.after, ServerSpec)
+        and change.before.state == "disabled" != change.after.state
+    }
+    return sorted(enabled | {hold.key.name for hold in holds if hold.before == "disabled" != hold.after})
 
 
 async def _remove(connection: Connection, kind: Kind, changes: Sequence[Remove], revision: int) -> None:

@@ -1,0 +1,175 @@
+"""The one place where a command, the management API or a playbook changes declared state or holds; and panic.
+
+A wish (core/commands.py) is decided under the apply lock on what is live then, and written by the same function as an
+apply: one revision with its actor, or nothing. Rules: spec/cli.md, spec/data.md (hold).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import psycopg
+
+from scalelite.core import commands
+from scalelite.core.plan import Hold
+from scalelite.edge.bbb import ServerUnreachable
+from scalelite.errors import ApplyFailed, UpstreamFailed
+from scalelite.flows.cluster import cluster_view
+from scalelite.store import db, runtime, specs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from scalelite.core.commands import Wish
+    from scalelite.core.model import Meeting, ServerSpec
+    from scalelite.core.plan import Change
+    from scalelite.flows.services import Services
+    from scalelite.store.db import Connection
+    from scalelite.store.specs import Author, Live
+
+LOCK_TIMEOUT_S: Final = 30.0
+# Panic takes less than 10 s, whatever the server does (DR-4).
+_ENDING_S: Final = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """Who changes something, and with what; `new_id` draws the ids of new tenants."""
+
+    connection: Connection
+    author: Author
+    new_id: Callable[[], UUID]
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a wish came to; without changes and holds all was so already, and no revision was written."""
+
+    revision: int
+    changes: tuple[Change, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.holds)
+
+
+async def change(acting: Acting, wish: Wish) -> Changed:
+    """Carry out a wish in one transaction, or nothing.
+
+    Raises what the wish is refused with (NotDeclared, AlreadyDeclared, SpecRefused, GuardRefused), LockTimeout,
+    ApplyFailed.
+    """
+    connection = acting.connection
+    try:
+        async with db.apply_lock(connection, acting.lock_timeout_s):
+            live = await specs.load_live(connection)
+            known = commands.Known(
+                live.declared, await runtime.load_holds(connection), await specs.load_facts(connection)
+            )
+            decided = tuple(wish(known))
+            holds = tuple(part for part in decided if isinstance(part, Hold))
+            changes = tuple(part for part in decided if not isinstance(part, Hold))
+            if not decided:
+                return Changed(live.revision)
+            revision = await specs.write(connection, changes, acting.author, acting.new_id, holds=holds)
+    except psycopg.Error as error:
+        raise ApplyFailed(f"rolled back, nothing was written: {db.first_line(error)}") from None
+    return Changed(revision, changes, holds)
+
+
+async def read_live(connection: Connection) -> Live:
+    """Read the declared state in one snapshot: for lists, and to find out whom a command means."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return await specs.load_live(connection)
+
+
+# --- ending meetings -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingEnd:
+    """What became of a meeting that was to end: unknown if its server did not say."""
+
+    meeting: Meeting
+    outcome: Literal["ended", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Panicked:
+    """What a panic did; partial if a meeting may still run."""
+
+    server: str
+    changed: Changed
+    meetings: tuple[MeetingEnd, ...]
+
+    @property
+    def partial(self) -> bool:
+        """Say whether the fate of a meeting is unknown."""
+        return any(end.outcome == "unknown" for end in self.meetings)
+
+
+async def panic(
+    services: Services,
+    author: Author,
+    server_id: str,
+    *,
+    keep_state: bool = False,
+    skip_end_calls: bool = False,
+    why: str = "panic",
+) -> Panicked:
+    """Hold a server disabled, end the meetings of all tenants on it, and forget them, whether or not it answers.
+
+    A meeting whose end is unknown leaves a tombstone: it is ended when the server answers again. A second run finds
+    nothing to do. Raises NotDeclared.
+    """
+    async with services.database.dedicated() as connection:
+        server = commands.server_of((await read_live(connection)).declared, server_id)
+        acting = Acting(connection, author, services.new_id)
+        wish = commands.set_state(server_id, "disabled", why)
+        changed = Changed(0) if keep_state else await change(acting, wish)
+        meetings = await runtime.meetings_on(connection, server_id)
+        algorithm = cluster_view(await specs.load_cluster(connection), services.settings).algorithm
+    ends = () if skip_end_calls else await end_meetings(services, server, meetings, algorithm)
+    async with services.database.dedicated() as connection, connection.transaction():
+        await runtime.forget_meetings(connection, [meeting.generation for meeting in meetings])
+        await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome == "unknown"])
+    return Panicked(server_id, changed, ends or tuple(MeetingEnd(meeting, "unknown") for meeting in meetings))
+
+
+async def end_meetings(
+    services: Services, server: ServerSpec, meetings: Sequence[Meeting], algorithm: str, within_s: float = _ENDING_S
+) -> tuple[MeetingEnd, ...]:
+    """Ask a server to end these meetings, as many at once as it may have connections, within a time (seconds).
+
+    A server that refuses a connection is not asked again: the others would fail alike.
+    """
+    unreachable = asyncio.Event()
+
+    async def end(meeting: Meeting) -> bool:
+        if unreachable.is_set():
+            return False
+        params = {"meetingID": meeting.meeting_id, "password": meeting.moderator_pw.reveal()}
+        try:
+            reply = await services.bbb.call(server, "end", params, algorithm)
+        except ServerUnreachable:
+            unreachable.set()
+            return False
+        except UpstreamFailed:
+            return False
+        return reply.succeeded or reply.message_key == "notFound"
+
+    tasks = [asyncio.create_task(end(meeting)) for meeting in meetings]
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=within_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+    return tuple(
+        MeetingEnd(meeting, "ended" if not task.cancelled() and task.result() else "unknown")
+        for meeting, task in zip(meetings, tasks, strict=True)
+    )
