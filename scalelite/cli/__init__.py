@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # Where each command lives, with its line of help, so that --help imports none of them.
 COMMANDS: Final = {
-    "validate": ("config", "Check an inventory; needs no database."),
+    "validate": ("validate", "Check an inventory; needs no database."),
+    "schema": ("validate", "Print the JSON schema of inventories, for editors."),
     "plan": ("config", "Say what apply would change."),
     "apply": ("config", "Make the cluster what the inventory says."),
     "status": ("resources", "Show servers, their health and their load."),

@@ -1,4 +1,4 @@
-"""validate, plan and apply."""
+"""plan and apply."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 Style = Literal["text", "json"]
 
 
-def _inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name inventories."""
     function = click.argument("paths", nargs=-1, metavar="[PATH]...")(function)
     return click.option("-i", "--inventory", multiple=True, metavar="PATH", help="An inventory; a later one wins.")(
         function
@@ -48,20 +49,7 @@ def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@_inventory_options
-def validate(paths: tuple[str, ...], inventory: tuple[str, ...]) -> int:
-    """Check an inventory and report all of its problems; needs no database.
-
-    \b
-    Example: scalelite validate inventories/example
-    """
-    loaded = read_inventory(settings_of_process(), [*paths, *inventory])
-    click.echo(f"{_contents(loaded)}  valid")
-    return 0
-
-
-@click.command()
-@_inventory_options
+@inventory_options
 @_plan_options
 @click.option("--detailed-exitcode", "--exit-code", is_flag=True, help="End with 2 when there are changes.")
 def plan(paths: tuple[str, ...], inventory: tuple[str, ...], mode: Mode, style: Style, detailed_exitcode: bool) -> int:
@@ -80,7 +68,7 @@ def plan(paths: tuple[str, ...], inventory: tuple[str, ...], mode: Mode, style: 
 
 
 @click.command()
-@_inventory_options
+@inventory_options
 @_plan_options
 @click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--message", default="", help="Why, for the history.")
@@ -143,7 +131,8 @@ def _author(settings: Settings, loaded: Inventory, message: str) -> Author:
     return Author(settings.actor, message, {"inventory": files})
 
 
-def _contents(loaded: Inventory) -> str:
+def contents(loaded: Inventory) -> str:
+    """Return the line that says what an inventory holds."""
     kinds = {Kind.SERVER: "server", Kind.TENANT: "tenant", Kind.SETTING: "setting"}
     counts = [show.counted(sum(1 for _ in loaded.wanted.of_kind(kind)), noun) for kind, noun in kinds.items()]
     return f"Inventory  {show.counted(len(loaded.files), 'file')}: {', '.join(counts)}"
@@ -160,7 +149,7 @@ def _shown(loaded: Inventory, planned: Planned, style: Style) -> str:
         return show.plan_json(planned.plan, about)
     name = planned.cluster_name or "(no name)"
     heads = [
-        (_contents(loaded), "valid"),
+        (contents(loaded), "valid"),
         (f"Cluster    {name}, revision {planned.plan.revision:,}", f"read in {planned.read_s * 1000:.0f} ms"),
     ]
     lines = [f"{left:<72}  {right}" for left, right in heads]

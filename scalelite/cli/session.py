@@ -46,7 +46,7 @@ def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]
         return asyncio.run(connected(conninfo))
 
 
-def read_inventory(settings: Settings, paths: Sequence[str]) -> Inventory:
+def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: bool = True) -> Inventory:
     """Load the inventory that the command names, else SCALELITE_INVENTORY, else inventories/default."""
     from scalelite.inventory.load import load_inventory  # noqa: PLC0415
 
@@ -59,7 +59,7 @@ def read_inventory(settings: Settings, paths: Sequence[str]) -> Inventory:
         )
     sources: list[Path | Literal["-"]] = ["-" if path == "-" else Path(path) for path in chosen]
     inventory = load_inventory(sources, environment=process_environment(), stdin=sys.stdin.buffer)
-    for warning in inventory.warnings:
+    for warning in inventory.warnings if tell_warnings else ():
         click.echo(warning.text(caret=False), err=True)
     return inventory
 

@@ -230,7 +230,7 @@ def _with_line(problem: Problem, at: Mark, excerpts: dict[Source, Excerpts], mak
     if at.source not in excerpts:
         excerpts[at.source] = make(at.source)
     line, caret = excerpts[at.source].line(at.start)
-    return replace(problem, source_line=line, caret=caret)
+    return replace(problem, source_line=line, caret=caret, byte=at.byte)
 
 
 @contextmanager

@@ -64,7 +64,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in an inventory, and where; `caret` is the column (from 1) in the masked source line, 0: none."""
+    """Something wrong in an inventory, and where.
+
+    `caret` is the column (from 1) in the masked source line, 0: none; `byte` counts the file's bytes before it.
+    """
 
     place: Place
     code: str
@@ -74,6 +77,7 @@ class Problem:
     severity: Severity = "error"
     rendered_from: Place | None = None
     caret: int = 0
+    byte: int = 0
 
     def text(self, caret: bool = False) -> str:
         """Return the problem as one line; with `caret` also its source line and a caret below."""

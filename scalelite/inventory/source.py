@@ -61,6 +61,12 @@ class Mark(NamedTuple):
         return self.source.place(self.start)
 
     @property
+    def byte(self) -> int:
+        """How many bytes of the file stand before the value."""
+        text = self.source.text
+        return self.start if text.isascii() else len(text[: self.start].encode(errors="replace"))
+
+    @property
     def key_place(self) -> Place:
         """The place of the key."""
         return self.source.place(self.key)

@@ -1,0 +1,76 @@
+"""validate and schema: what is wrong with an inventory, for people and for CI; no database."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from scalelite.cli.config import contents, inventory_options
+from scalelite.cli.session import read_inventory, settings_of_process
+from scalelite.core import show
+from scalelite.errors import InventoryInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scalelite.inventory.formats import Style
+    from scalelite.inventory.problems import Problem
+
+STYLES = ["text", "json", "github", "gitlab-codequality", "junit", "sarif"]
+
+
+@click.command()
+@inventory_options
+@click.option("--format", "style", type=click.Choice(STYLES), default="text", show_default=True)
+@click.option("--brief", is_flag=True, help="One line a problem, without the source line and the caret.")
+def validate(paths: tuple[str, ...], inventory: tuple[str, ...], style: Literal["text"] | Style, brief: bool) -> int:
+    """Check an inventory and report all of its problems; needs no database.
+
+    \b
+    Example: scalelite validate inventories/example
+             scalelite validate --format sarif inventories/example > validate.sarif
+    """
+    chosen = [*paths, *inventory]
+    problems: Sequence[Problem]
+    try:
+        loaded = read_inventory(settings_of_process(), chosen, tell_warnings=False)
+        problems, valid = loaded.warnings, True
+    except InventoryInvalid as error:
+        problems, valid = error.problems, False  # type: ignore[assignment]
+    if style != "text":
+        from scalelite.inventory.formats import formatted  # noqa: PLC0415 - only when asked for
+
+        click.echo(formatted(problems, style), nl=False)
+    else:
+        _tell(problems, brief=brief)
+        if valid:
+            click.echo(f"{contents(loaded)}  valid")
+    return 0 if valid else InventoryInvalid.exit_status
+
+
+def _tell(problems: Sequence[Problem], *, brief: bool) -> None:
+    """Say the problems, then how many there are, on standard error."""
+    for problem in problems:
+        click.echo(problem.text(caret=not brief), err=True)
+    counts = [
+        show.counted(count, severity)
+        for severity in ("error", "warning")
+        if (count := sum(problem.severity == severity for problem in problems))
+    ]
+    if counts:
+        click.echo(f"{' and '.join(counts)} in the inventory", err=True)
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["inventory"]))
+def schema(what: str) -> None:  # noqa: ARG001 - one for now
+    """Print a JSON schema (draft-07), for editors and other tools.
+
+    \b
+    Example: scalelite schema inventory > inventory.schema.json
+    """
+    from scalelite.inventory.schema import inventory_schema  # noqa: PLC0415
+
+    click.echo(json.dumps(inventory_schema(), indent=2, ensure_ascii=False))

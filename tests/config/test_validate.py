@@ -1,0 +1,57 @@
+"""validate and schema through the installed command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scalelite.inventory.schema import inventory_schema
+from tests.config.test_commands import CANARY, INVENTORY, Command
+
+WRONG = "servers:\n  bbb1: {secret: x, load_multiplier: -1}\n  bbb2: {secrt: x}\n"
+
+
+@pytest.fixture
+def scalelite(tmp_path: Path) -> Command:
+    command = Command(tmp_path, "postgresql://127.0.0.1:1/none")
+    command.inventory(WRONG)
+    return command
+
+
+@pytest.mark.shows("inventory: validate", "issue A3")
+def test_problems_are_told_with_a_caret_and_counted(scalelite: Command) -> None:
+    done = scalelite("validate", "inv.yml", status=3)
+    assert done.stdout == ""
+    what = "servers.bbb1.load_multiplier: must be above 0, got -1. Use 1.0 for a normal server."
+    shown = done.stderr.splitlines()
+    assert shown[:3] == [
+        f"inv.yml:2:38: error[SL112] {what}",
+        "      bbb1: {secret: ********, load_multiplier: -1}",
+        " " * shown[1].index("-1") + "^",
+    ]
+    assert [line.partition(" ")[0] for line in shown[3::3]] == ["inv.yml:3:3:", "inv.yml:3:10:", "3"]
+    assert shown[-1] == "3 errors in the inventory"
+    brief = scalelite("validate", "--brief", "inv.yml", status=3).stderr.splitlines()
+    assert brief == [line for line in shown if not line.startswith("    ")]
+
+
+@pytest.mark.shows("inventory: validate", "plan: standard output carries the result alone")
+def test_other_forms_go_to_standard_output(scalelite: Command) -> None:
+    done = scalelite("validate", "--format", "json", "inv.yml", status=3)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["error_count"] == 3
+    scalelite.inventory(INVENTORY)
+    done = scalelite("validate", "--format", "sarif", "inv.yml")
+    assert json.loads(done.stdout)["runs"][0]["results"] == []
+    assert CANARY not in done.stdout
+    assert "2 servers, 1 tenant, 1 setting  valid" in scalelite("validate", "inv.yml").stdout
+
+
+@pytest.mark.shows("inventory: scalelite schema inventory")
+def test_the_schema_is_printed_and_committed_fresh(scalelite: Command) -> None:
+    """`scalelite schema inventory > schemas/inventory.schema.json` makes it."""
+    printed = scalelite("schema", "inventory").stdout
+    assert json.loads(printed) == inventory_schema()
+    assert printed == (Path(__file__).parents[2] / "schemas" / "inventory.schema.json").read_text()
