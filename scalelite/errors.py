@@ -126,12 +126,12 @@ class LockTimeout(ScaleliteError):
 
 
 class NotDeclared(ScaleliteError):
-    """A command is about an object that the cluster does not have; `kind` is server, tenant or setting."""
+    """A command is about an object that is not there; `kind` is server, tenant, setting, token …"""
 
     http_status = 404
 
     def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"there is no {kind} '{name}'", hint=f"scalelite {kind}s lists them")
+        super().__init__(f"there is no {kind} '{name}'")
         self.kind, self.name = kind, name
 
 
@@ -152,6 +152,21 @@ class Ambiguous(UsageError):
 
     def __init__(self, kind: str, name: str, matches: Sequence[str]) -> None:
         super().__init__(f"'{name}' stands for several {kind}s: {', '.join(matches)}", hint="give more of the id")
+
+
+class Unauthenticated(ScaleliteError):
+    """A request to the management API does not say by whom it is, or not so that it can be believed."""
+
+    http_status = 401
+
+
+class ScopeTooNarrow(ScaleliteError):
+    """A token may not do what the request asks for."""
+
+    http_status = 403
+
+    def __init__(self, needed: str) -> None:
+        super().__init__(f"this needs a token of the scope {needed}")
 
 
 class ApplyFailed(ScaleliteError):

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "poll": ("run", "Poll the servers: once, or for ever."),
     "simulate": ("run", "Run simulated BigBlueButton servers."),
     "demo": ("demo", "Show all of it on this machine, with simulated servers."),
+    "tokens": ("tokens", "Say who may use the management API."),
     "db": ("database", "Make, migrate and look at the database."),
 }
 

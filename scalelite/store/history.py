@@ -82,3 +82,15 @@ async def _versions_since(connection: Connection, applied: Mapping[Key, int]) ->
         (*columns(applied), list(applied.values())),
     )
     return await cursor.fetchall()
+
+
+async def recent_revisions(connection: Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+    """Return revisions, newest first; `before`: only older ones. Their changes name fields, never values."""
+    cursor = await connection.execute(
+        """
+        SELECT number, at, actor, message, source, changes FROM revision
+         WHERE %(before)s::bigint IS NULL OR number < %(before)s ORDER BY number DESC LIMIT %(limit)s
+        """,
+        {"before": before, "limit": limit},
+    )
+    return await cursor.fetchall()
