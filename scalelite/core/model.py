@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -38,7 +38,7 @@ RESERVED_PARAMS: Final = frozenset(
 
 
 class Secret:
-    """A text that prints as eight stars everywhere; only `reveal()` gives it away."""
+    """A text that prints as eight stars everywhere (in JSON as '' where it is empty); only `reveal()` gives it away."""
 
     __slots__ = ("_text",)
 
@@ -71,7 +71,9 @@ class Secret:
         return core_schema.json_or_python_schema(
             json_schema=text,
             python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text], mode="left_to_right"),
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda _: MASK, when_used="json"),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda secret: MASK if secret else "", when_used="json"
+            ),
         )
 
     @classmethod
@@ -84,13 +86,21 @@ class Secret:
 NO_SECRET: Final = Secret("")
 
 
-def has_secret(value: object) -> bool:
-    """Say whether a value is or holds a secret."""
+def secrets_of(value: object) -> Iterator[Secret]:
+    """Yield the secrets that a value is or holds."""
     if isinstance(value, Secret):
-        return True
-    if isinstance(value, tuple):
-        return any(has_secret(item) for item in value)
-    return isinstance(value, BaseModel) and any(has_secret(item) for _, item in value)
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from secrets_of(item)
+    elif isinstance(value, BaseModel):
+        for _, item in value:
+            yield from secrets_of(item)
+
+
+def has_secret(value: object) -> bool:
+    """Say whether a value is or holds a secret, if only an empty one."""
+    return next(secrets_of(value), None) is not None
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -363,6 +373,23 @@ class Key(NamedTuple):
             case Kind.LRS:
                 return f"tenant/{self.name}/lrs"
 
+    @classmethod
+    def of_address(cls, address: str) -> Key | None:
+        """Return the key of an address, or None for what is none."""
+        match address.split("/"):
+            case ["cluster"]:
+                return cls(Kind.CLUSTER)
+            case ["server" | "tenant" as kind, name]:
+                return cls(Kind(kind), name)
+            case ["tenant", name, "lrs"]:
+                return cls(Kind.LRS, name)
+            case ["tenant", name, "setting", param]:
+                return cls(Kind.SETTING, name, param)
+        return None
+
+
+# Kinds whose keys go by the name of a tenant.
+OF_TENANTS: Final = frozenset({Kind.TENANT, Kind.SETTING, Kind.LRS})
 
 Section = Literal["servers", "tenants", "cluster"]
 SECTION_OF: Final[Mapping[Kind, Section]] = {

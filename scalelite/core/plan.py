@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from scalelite.core.model import (
+    OF_TENANTS,
     SECTION_OF,
     SENTINEL_TENANT,
     AnySpec,
@@ -188,9 +189,8 @@ def renamed(live: Declared, wanted: Declared) -> Declared:
     }
     if not moves:
         return live
-    in_tenants = {Kind.TENANT, Kind.SETTING, Kind.LRS}
     objects = {
-        key._replace(name=moves.get(key.name, key.name)) if key.kind in in_tenants else key: spec
+        key._replace(name=moves.get(key.name, key.name)) if key.kind in OF_TENANTS else key: spec
         for key, spec in live.objects.items()
     }
     return replace(live, objects=objects)

@@ -14,9 +14,11 @@ from scalelite.core.plan import Create, Plan, Remove, Update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from _typeshed import DataclassInstance
 
+    from scalelite.core.drift import Touch
     from scalelite.core.model import AnySpec
     from scalelite.core.plan import Change
 
@@ -73,14 +75,15 @@ def _change_lines(change: Change) -> Iterator[str]:
         case Update():
             yield _line("~", change.key.address, "update", change.reason or place)
             for name in change.fields:
-                yield f"      {name:<17} {_difference(getattr(change.before, name), getattr(change.after, name))}"
+                yield f"      {name:<17} {difference(getattr(change.before, name), getattr(change.after, name))}"
 
 
 def _line(symbol: str, address: str, action: str, detail: str) -> str:
     return f"  {symbol} {plain(address):<32}  {action:<8}  {plain(detail)}".rstrip()
 
 
-def _difference(before: object, after: object) -> str:
+def difference(before: object, after: object) -> str:
+    """Return `before → after` of a field, or that a secret was changed."""
     if has_secret(before) or has_secret(after):
         return CHANGED_SECRET
     if isinstance(before, BaseModel | dict) or isinstance(after, BaseModel | dict):
@@ -150,8 +153,8 @@ def _resource_change(change: Change) -> dict[str, Any]:
         "source": place._asdict() if place else None,
         "change": {
             "actions": [action],
-            "before": _visible(before),
-            "after": _visible(after),
+            "before": as_json(before),
+            "after": as_json(after),
             "after_unknown": {},
             "before_sensitive": _sensitive(before),
             "after_sensitive": _sensitive(after),
@@ -177,12 +180,22 @@ def as_json(value: object) -> Any:
             return str(value)
 
 
-def _visible(spec: AnySpec | None) -> Any:
-    return None if spec is None else as_json(spec)
-
-
 def _sensitive(spec: AnySpec | None) -> dict[str, bool]:
     return {} if spec is None else {name: True for name, item in spec if has_secret(item)}
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Return `2 h ago`, in the largest unit that fits."""
+    seconds = max(0, int((now - at).total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:,} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def touched(touch: Touch, now: datetime) -> str:
+    """Return who changed something outside of the inventory, and when."""
+    return f"by {plain(touch.actor)} {ago(touch.at, now)} (revision {touch.revision:,})"
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

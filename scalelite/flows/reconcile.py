@@ -14,7 +14,7 @@ import psycopg
 
 from scalelite.core.plan import Plan, diff
 from scalelite.errors import ApplyFailed, GuardRefused, StalePlan
-from scalelite.flows.history import note_agreement
+from scalelite.flows.drift import note_agreement
 from scalelite.store import db, history, specs
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Planned:
 async def plan(connection: Connection, wanted: Declared, mode: Mode) -> Planned:
     """Compare an inventory with the cluster, in one snapshot and without a lock."""
     started = asyncio.get_running_loop().time()
-    async with connection.transaction():
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    async with db.snapshot(connection):
         live = await specs.load_live(connection)
         facts = await specs.load_facts(connection)
         pasts = await history.load_pasts(connection)

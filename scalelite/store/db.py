@@ -125,6 +125,14 @@ def first_line(error: psycopg.Error) -> str:
 
 
 @asynccontextmanager
+async def snapshot(connection: Connection) -> AsyncIterator[None]:
+    """Open a transaction that reads the database as of one moment and takes no lock."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+@asynccontextmanager
 async def apply_lock(connection: Connection, timeout_s: float) -> AsyncIterator[None]:
     """Open the one transaction that may write declared state; raises LockTimeout naming the holder."""
     try:

@@ -1,19 +1,25 @@
-"""Reads history: what became of objects since an inventory applied them; writes nothing."""
+"""Reads history: revisions, old versions, what became of objects since an inventory applied them; writes nothing."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core.drift import Past, Touch
-from scalelite.core.model import ClusterSpec, Key, Kind, LrsSpec, ServerSpec, SettingSpec, TenantSpec
-from scalelite.store.revisions import columns
+from scalelite.core.model import ClusterSpec, Key, Kind, LrsSpec, ServerSpec, SettingSpec, TenantSpec, secrets_of
+from scalelite.core.rollback import Version
+from scalelite.errors import SecretUnreadable
+from scalelite.store.revisions import columns, version_identity
+from scalelite.store.seal import UNSEALED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from scalelite.core.model import AnySpec
     from scalelite.store.db import Connection
+    from scalelite.store.seal import Sealer
 
 MODELS: Final[Mapping[Kind, type[AnySpec]]] = {
     Kind.CLUSTER: ClusterSpec,
@@ -84,6 +90,63 @@ async def _versions_since(connection: Connection, applied: Mapping[Key, int]) ->
     return await cursor.fetchall()
 
 
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+
+async def load_unchanged(connection: Connection, revision: int) -> list[Key]:
+    """Read which live objects no revision after this one wrote."""
+    cursor = await connection.execute(
+        "SELECT kind, name, param FROM declared_object WHERE from_rev <= %s", (revision,), binary=True
+    )
+    return [_key(row) for row in await cursor.fetchall()]
+
+
+async def load_since(connection: Connection, revision: int) -> list[Version]:
+    """Read the versions that a revision after this one ended, oldest first; whole where their secrets were kept."""
+    cursor = await connection.execute(
+        """
+        SELECT kind, name, param, from_rev, to_rev, spec, fields, sealed
+          FROM version WHERE to_rev > %s ORDER BY to_rev
+        """,
+        (revision,),
+        binary=True,
+    )
+    return [_version(row, connection.sealer) for row in await cursor.fetchall()]
+
+
+def _version(row: Mapping[str, Any], sealer: Sealer = UNSEALED) -> Version:
+    key = _key(row)
+    opened = _opened(row["sealed"], version_identity(key, row["to_rev"]), sealer)
+    spec = spec_of(key.kind, row["spec"]) if opened is None else MODELS[key.kind].model_validate_json(opened)
+    is_whole = opened is not None or not any(secrets_of(spec))
+    return Version(key, row["from_rev"], row["to_rev"], spec, frozenset(row["fields"]), is_whole)
+
+
+def _opened(sealed: str | None, identity: str, sealer: Sealer) -> str | None:
+    """Return the sealed spec; None where it was not kept, or its key is gone: the rollback names its secrets then."""
+    if sealed is None:
+        return None
+    try:
+        return sealer.open(sealed, identity)
+    except SecretUnreadable:
+        return None
+
+
+# --- revisions, for people -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One change of declared state: who, when, why, from what; `changes` has one entry an object, without values."""
+
+    number: int
+    at: datetime
+    actor: str
+    message: str
+    source: Mapping[str, Any]
+    changes: Sequence[Mapping[str, Any]]
+
+
 async def recent_revisions(connection: Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:
     """Return revisions, newest first; `before`: only older ones. Their changes name fields, never values."""
     cursor = await connection.execute(
@@ -94,3 +157,50 @@ async def recent_revisions(connection: Connection, limit: int, before: int | Non
         {"before": before, "limit": limit},
     )
     return await cursor.fetchall()
+
+
+async def load_revisions(connection: Connection, limit: int, before: int | None = None) -> list[Revision]:
+    """Read the newest revisions, newest first; `before`: only older ones."""
+    return [Revision(**row) for row in await recent_revisions(connection, limit, before)]
+
+
+async def load_revision(connection: Connection, number: int) -> Revision | None:
+    """Read one revision."""
+    found = await load_revisions(connection, 1, number + 1)
+    return found[0] if found and found[0].number == number else None
+
+
+async def load_sides(connection: Connection, number: int) -> tuple[dict[Key, Version], dict[Key, AnySpec]]:
+    """Read what a revision ended, and what it began where a later one ended that; secrets are masked."""
+    cursor = await connection.execute(
+        """
+        SELECT kind, name, param, from_rev, to_rev, spec, fields, NULL AS sealed
+          FROM version WHERE to_rev = %(n)s OR from_rev = %(n)s
+        """,
+        {"n": number},
+    )
+    found = [_version(row) for row in await cursor.fetchall()]
+    ended = {version.key: version for version in found if version.to_rev == number}
+    return ended, {version.key: version.spec for version in found if version.from_rev == number}
+
+
+async def load_versions(connection: Connection, key: Key) -> list[Version]:
+    """Read all old versions of an object, oldest first; secrets are masked."""
+    cursor = await connection.execute(
+        """
+        SELECT kind, name, param, from_rev, to_rev, spec, fields, NULL AS sealed
+          FROM version WHERE kind = %s AND name = %s AND param = %s ORDER BY to_rev
+        """,
+        (str(key.kind), key.name, key.param),
+    )
+    return [_version(row) for row in await cursor.fetchall()]
+
+
+async def load_from_rev(connection: Connection, key: Key) -> int | None:
+    """Read which revision last wrote an object; None where there is none."""
+    cursor = await connection.execute(
+        "SELECT from_rev FROM declared_object WHERE kind = %s AND name = %s AND param = %s",
+        (str(key.kind), key.name, key.param),
+    )
+    row = await cursor.fetchone()
+    return int(row["from_rev"]) if row else None

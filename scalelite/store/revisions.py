@@ -5,12 +5,14 @@ Each runs in the transaction that changes the rows, before they are changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
-from scalelite.core.model import Kind, TenantSpec
+from scalelite.core.model import OF_TENANTS, Kind, Secret, TenantSpec, secrets_of
 from scalelite.core.plan import Create, Remove, Update
+from scalelite.store.seal import CLEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     from scalelite.core.model import Key
     from scalelite.core.plan import Change, Hold
     from scalelite.store.db import Connection
+    from scalelite.store.seal import Sealer
     from scalelite.store.specs import Author
 
-OF_TENANTS = (Kind.TENANT, Kind.SETTING, Kind.LRS)
+# For how many revisions the secrets of old versions are kept.
+SECRETS_KEPT: Final = 50
 
 
 async def new_revision(
@@ -78,33 +82,55 @@ def _fields(change: Change) -> list[str]:
 
 
 async def keep_versions(connection: Connection, changes: Sequence[Change], revision: int) -> None:
-    """Keep what the changed rows said; model_dump in JSON mode masks secrets."""
+    """Keep what the changed rows said: secrets masked, and sealed beside it where there is a key."""
     old_names = renames(changes)
     old = [
-        {
-            **old_key(change.key, old_names)._asdict(),
-            "spec": change.before.model_dump(mode="json"),
-            "fields": list(type(change.before).model_fields) if isinstance(change, Remove) else _fields(change),
-        }
+        _version(old_key(change.key, old_names), change, revision, connection.sealer)
         for change in changes
         if not isinstance(change, Create)
     ]
+    await connection.execute(_INSERT_VERSIONS, (revision, Jsonb(old)))
     await connection.execute(
-        """
-        INSERT INTO version (kind, name, param, from_rev, to_rev, spec, fields)
-        SELECT kind, name, param, coalesce(
-                   CASE kind
-                   WHEN 'server' THEN (SELECT from_rev FROM server WHERE id = old.name)
-                   WHEN 'tenant' THEN (SELECT from_rev FROM tenant t WHERE t.name = old.name)
-                   WHEN 'lrs' THEN (SELECT lrs_rev FROM tenant t WHERE t.name = old.name)
-                   WHEN 'cluster' THEN (SELECT from_rev FROM cluster)
-                   ELSE (SELECT s.from_rev FROM setting s JOIN tenant t ON t.id = s.tenant
-                          WHERE t.name = old.name AND s.param = old.param)
-                   END, 0), %s, spec, fields
-          FROM jsonb_to_recordset(%s) AS old (kind text, name text, param text, spec jsonb, fields text[])
-        """,
-        (revision, Jsonb(old)),
+        "UPDATE version SET sealed = NULL WHERE sealed IS NOT NULL AND to_rev <= %s", (revision - SECRETS_KEPT,)
     )
+
+
+def _version(key: Key, change: Update | Remove, revision: int, sealer: Sealer) -> dict[str, Any]:
+    spec = change.before
+    keeps = sealer.key_id != CLEAR and any(secrets_of(spec))
+    return {
+        **key._asdict(),
+        "spec": spec.model_dump(mode="json"),
+        "fields": list(type(spec).model_fields) if isinstance(change, Remove) else _fields(change),
+        "sealed": sealer.seal(json.dumps(spec.model_dump(), default=_clear), version_identity(key, revision))
+        if keeps
+        else None,
+    }
+
+
+def version_identity(key: Key, to_rev: int) -> str:
+    """Return what the secrets of a version are bound to."""
+    return f"version/{to_rev}/{key.address}"
+
+
+def _clear(value: object) -> str:
+    """Say what JSON has no word for: secrets in clear, to be sealed, and ids."""
+    return value.reveal() if isinstance(value, Secret) else str(value)
+
+
+_INSERT_VERSIONS: Final = """
+INSERT INTO version (kind, name, param, from_rev, to_rev, spec, fields, sealed)
+SELECT kind, name, param, coalesce(
+           CASE kind
+           WHEN 'server' THEN (SELECT from_rev FROM server WHERE id = old.name)
+           WHEN 'tenant' THEN (SELECT from_rev FROM tenant t WHERE t.name = old.name)
+           WHEN 'lrs' THEN (SELECT lrs_rev FROM tenant t WHERE t.name = old.name)
+           WHEN 'cluster' THEN (SELECT from_rev FROM cluster)
+           ELSE (SELECT s.from_rev FROM setting s JOIN tenant t ON t.id = s.tenant
+                  WHERE t.name = old.name AND s.param = old.param)
+           END, 0), %s, spec, fields, sealed
+  FROM jsonb_to_recordset(%s) AS old (kind text, name text, param text, spec jsonb, fields text[], sealed text)
+"""
 
 
 async def mark_changed(connection: Connection, changes: Sequence[Change], revision: int) -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
+from scalelite.core.model import Key, Kind
 from scalelite.store.db import apply_lock
+from scalelite.store.revisions import version_identity
 from scalelite.store.runtime import meeting_identity
-from scalelite.store.seal import key_of
+from scalelite.store.seal import CLEAR, key_of
 from scalelite.store.specs import map_lrs_secrets, tenant_identity
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ async def rotate(connection: Connection, target: Sealer, *, lock_timeout_s: floa
         await _servers(connection, reseal)
         await _tenants(connection, reseal)
         await _meetings(connection, reseal)
+        if target.key_id == CLEAR:
+            await connection.execute("UPDATE version SET sealed = NULL WHERE sealed IS NOT NULL")
+        else:
+            await _versions(connection, reseal)
     return count
 
 
@@ -52,6 +58,7 @@ async def keys_in_use(connection: Connection) -> Counter[str]:
         UNION ALL SELECT unnest(ARRAY[lrs #>> '{basic,password}', lrs #>> '{oidc,password}',
                                       lrs #>> '{oidc,client_secret}']) FROM tenant
         UNION ALL SELECT unnest(ARRAY[secret, moderator_pw]) FROM meeting
+        UNION ALL SELECT sealed FROM version
         """
     )
     return Counter(key_of(row["stored"]) for row in await cursor.fetchall() if row["stored"])
@@ -96,6 +103,22 @@ async def _meetings(connection: Connection, reseal: Reseal) -> None:
         UPDATE meeting SET secret = n.secret, moderator_pw = n.moderator_pw
           FROM jsonb_to_recordset(%s) AS n (tenant uuid, meeting_id text, secret text, moderator_pw text)
          WHERE meeting.tenant = n.tenant AND meeting.meeting_id = n.meeting_id
+        """,
+        (Jsonb(rows),),
+    )
+
+
+async def _versions(connection: Connection, reseal: Reseal) -> None:
+    """The secrets of old versions, each version's in one text."""
+    rows = await _all(connection, "SELECT kind, name, param, to_rev, sealed FROM version WHERE sealed IS NOT NULL")
+    for row in rows:
+        key = Key(Kind(row["kind"]), row["name"], row["param"])
+        row["sealed"] = reseal(row["sealed"], version_identity(key, row["to_rev"]))
+    await connection.execute(
+        """
+        UPDATE version v SET sealed = n.sealed
+          FROM jsonb_to_recordset(%s) AS n (kind text, name text, param text, to_rev bigint, sealed text)
+         WHERE v.kind = n.kind AND v.name = n.name AND v.param = n.param AND v.to_rev = n.to_rev
         """,
         (Jsonb(rows),),
     )

@@ -49,7 +49,9 @@ class Cluster:
         self.connection = connection
 
     async def live(self) -> Declared:
-        return (await specs.load_live(self.connection)).declared
+        """What is declared, but for the tenant that stands for having none."""
+        objects = (await specs.load_live(self.connection)).declared.objects
+        return Declared({key: spec for key, spec in objects.items() if key != Key(Kind.TENANT)})
 
     async def apply(self, *objects: Entry, author: Author = INVENTORY) -> int:
         """Apply an inventory, as the command does it; returns the revision, 0 where nothing changed."""

@@ -1,0 +1,38 @@
+"""What was changed outside of the inventory since it was applied: found, and forgotten where both agree by now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scalelite.core import drift as core
+from scalelite.store import db, history, revisions, specs
+
+if TYPE_CHECKING:
+    from scalelite.core.drift import Drift
+    from scalelite.core.model import Declared
+    from scalelite.store.db import Connection
+    from scalelite.store.specs import Author
+
+
+async def find_drift(connection: Connection, wanted: Declared | None) -> tuple[Drift, ...]:
+    """Return what was changed outside of the inventory since it was applied; reads one snapshot."""
+    async with db.snapshot(connection):
+        live = await specs.load_live(connection)
+        return core.drift(live.declared, await history.load_pasts(connection), wanted)
+
+
+async def note_agreement(
+    connection: Connection, wanted: Declared, author: Author, lock_timeout_s: float | None = None
+) -> None:
+    """Where an inventory says by now what was changed outside of it, that is no drift any more: remember it as applied.
+
+    Takes the lock of an apply when a time for it is given, else the caller holds it.
+    """
+    if not author.inventory or not await history.load_pasts(connection):
+        return None
+    if lock_timeout_s is not None:
+        async with db.apply_lock(connection, lock_timeout_s):
+            return await note_agreement(connection, wanted, author)
+    live = await specs.load_live(connection)
+    there, gone = core.agreed(live.declared, await history.load_pasts(connection), wanted)
+    return await revisions.mark_applied(connection, there, gone, live.revision)
