@@ -175,6 +175,12 @@ class ApplyFailed(ScaleliteError):
     exit_status = 7
 
 
+class RecordingInvalid(ScaleliteError):
+    """An archive or a part of it can never be imported as it is."""
+
+    http_status = 422
+
+
 # --- what front ends are told, as BigBlueButton XML ------------------------------------------------------------------
 
 
@@ -215,6 +221,40 @@ class MeetingNotFound(ApiError):
 
     message_key = "notFound"
     text = "We could not find a meeting with that meeting ID - perhaps the meeting is not yet running?"
+
+
+class MissingRecordId(ApiError):
+    """The call names no recording."""
+
+    message_key = "missingParamRecordID"
+    text = "You must specify a recordID."
+
+
+class MissingPublish(ApiError):
+    """The call does not say whether to publish."""
+
+    message_key = "missingParamPublish"
+    text = "You must specify a publish value true or false."
+
+
+class RecordingNotFound(ApiError):
+    """One of the recordings is not there, or not this tenant's: the same answer for both."""
+
+    message_key = "notFound"
+    text = "We could not find recordings"
+
+
+class RecordingNotMoved(ApiError):
+    """The files of a recording could not be published or unpublished; its row says what it said before."""
+
+    text = "Unable to publish/unpublish recording."
+
+
+class UnfilteredRecordings(ApiError):
+    """getRecordings must name meetings or recordings here (GET_RECORDINGS_API_FILTERED)."""
+
+    message_key = "missingParameters"
+    text = "param meetingID or recordID must be included."
 
 
 class ServerUnavailable(ApiError):

@@ -91,6 +91,14 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
 
 
+def _format_names(text: str) -> tuple[str, ...]:
+    """Names stand in paths and URLs, beside pages of ours."""
+    names = tuple(part.strip() for part in text.split(":") if part.strip())
+    if not all(re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name) for name in names):
+        raise ValueError
+    return names
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     table = {word.lower(): word for word in words}
     return lambda text: table[text.strip().lower()]
@@ -157,6 +165,27 @@ class Settings:
     voice_bridge_len: int = _env("VOICE_BRIDGE_LEN", 9, Reader(_at_least(5, int), "a whole number from 5"), "Digits of a voice bridge.")
     form_bodies: bool = _env("FORM_BODIES", default=True, reader=BOOLEAN, manual="Take a form body's parameters where the query holds nothing but the checksum.")
     max_body_bytes: int = _env("MAX_BODY_SIZE", 100 << 20, Reader(_bytes, "a size such as 100MiB"), "The largest body that is taken.")
+    recording_disabled: bool = _env("RECORDING_DISABLED", default=False, reader=BOOLEAN, manual="The recordings calls answer that there are none.")
+    get_recordings_filtered: bool = _env("GET_RECORDINGS_API_FILTERED", default=False, reader=BOOLEAN, manual="getRecordings must name meetings or recordings.")
+    recording_spool_dir: Path = _env("RECORDING_SPOOL_DIR", Path("/var/bigbluebutton/spool"), PATH, "Where servers put the archives of their recordings.")
+    recording_work_dir: Path = _env("RECORDING_WORK_DIR", Path("/var/bigbluebutton/recording/scalelite"), PATH, "Where archives are unpacked; best on the file system of the published ones.")
+    recording_publish_dir: Path = _env("RECORDING_PUBLISH_DIR", Path("/var/bigbluebutton/published"), PATH, "Files of published recordings.")
+    recording_unpublish_dir: Path = _env("RECORDING_UNPUBLISH_DIR", Path("/var/bigbluebutton/unpublished"), PATH, "Files of unpublished recordings.")
+    recording_import_interval_s: float = _env("RECORDING_IMPORT_POLL_INTERVAL", 60.0, SECONDS, "Seconds between looks into the spool.")
+    recording_import_unpublished: bool = _env("RECORDING_IMPORT_UNPUBLISHED", default=False, reader=BOOLEAN, manual="New recordings are unpublished, whatever their archive says.")
+    recording_formats: tuple[str, ...] = _env("RECORDING_PLAYBACK_FORMATS", ("presentation", "video", "screenshare", "podcast", "notes", "capture"), Reader(_format_names, "names of playback formats, ':' between"), "Formats that are imported and played.")
+    recording_serve_files: bool = _env("RECORDING_SERVE_FILES", default=False, reader=BOOLEAN, manual="Serve the files of recordings ourselves. False: nginx does, told by X-Accel-Redirect.")
+    protected_recordings: bool = _env("PROTECTED_RECORDINGS_ENABLED", default=False, reader=BOOLEAN, manual="New recordings are protected, and getRecordings tells which are.")
+    protected_token_minutes: int = _env("PROTECTED_RECORDINGS_TOKEN_TIMEOUT", 60, POSITIVE, "Minutes for which a protected recording's link may be opened, once.")
+    protected_cookie_minutes: int = _env("PROTECTED_RECORDINGS_TIMEOUT", 360, POSITIVE, "Minutes for which a protected recording plays after its link was opened.")
+    secret_key_base: str = _env("SECRET_KEY_BASE", "", SECRET, "Signs the cookies of protected recordings. Unset: a key that is made and kept in Postgres.")
+    s3_recording: bool = _env("S3_RECORDING", default=False, reader=BOOLEAN, manual="Keep the files of recordings in S3-compatible object storage, not in folders.")
+    s3_bucket: str = _env("S3_BUCKET_NAME", "", TEXT, "The bucket; it must not be public.")
+    aws_region: str = _env("AWS_REGION", "us-east-1", TEXT, "Region of the bucket. AWS_DEFAULT_REGION is taken too.")
+    aws_endpoint: str = _env("AWS_ENDPOINT_URL", "", TEXT, "Where the object storage answers, if it is not Amazon's.")
+    aws_access_key_id: str = _env("AWS_ACCESS_KEY_ID", "", TEXT, "Names the key that signs requests to the object storage.")
+    aws_secret_access_key: str = _env("AWS_SECRET_ACCESS_KEY", "", SECRET, "The key itself.")
+    aws_session_token: str = _env("AWS_SESSION_TOKEN", "", SECRET, "Goes with keys that are lent for a time.")
     build_number: str = _env("BUILD_NUMBER", "", TEXT, "Shown by the index.")
 
     log_level: str = _env("LOG_LEVEL", "info", Reader(_one_of("debug", "info", "warning", "error"), "debug, info, warning or error"), "How much is logged, on standard error. RAILS_LOG_LEVEL is taken too.")
@@ -181,7 +210,7 @@ class Settings:
 
 
 # Where two names mean one setting, the first is ours.
-_ALIASES: Final = {"LOG_LEVEL": "RAILS_LOG_LEVEL"}
+_ALIASES: Final = {"LOG_LEVEL": "RAILS_LOG_LEVEL", "AWS_REGION": "AWS_DEFAULT_REGION"}
 _EMPTY_COUNTS: Final = frozenset({"LOADBALANCER_SECRET"})
 LogFormat = Literal["text", "json"]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from scalelite.edge.bbb import BbbClient, Timeouts
+from scalelite.edge.disk import Disk
+from scalelite.edge.folders import Folders
 from scalelite.errors import UsageError
 from scalelite.flows.reconcile import prepare_cluster
 from scalelite.flows.services import Services
@@ -63,8 +65,11 @@ async def prepare(conninfo: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, conninfo: str, *, name: str) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, conninfo: str, *, name: str, disk: Disk | None = None
+) -> AsyncIterator[Services]:
     """Open the pool and the HTTP session; `name` shows in pg_stat_activity and as the holder of locks."""
+    disk = disk or Disk()
     database = Database(conninfo, name=name, sealer=Sealer(settings.encryption_keys))
     total_s = min(settings.connect_timeout_s + settings.response_timeout_s, LONGEST_CALL_S)
     async with BbbClient.session() as session:
@@ -72,7 +77,14 @@ async def open_services(settings: Settings, conninfo: str, *, name: str) -> Asyn
         await database.open()
         try:
             yield Services(
-                settings, database, bbb, lambda: time.time_ns() // 1_000_000, uuid.uuid4, random.SystemRandom()
+                settings=settings,
+                database=database,
+                bbb=bbb,
+                now_ms=lambda: time.time_ns() // 1_000_000,
+                new_id=uuid.uuid4,
+                random=random.SystemRandom(),
+                disk=disk,
+                recordings=Folders(settings.recording_publish_dir, settings.recording_unpublish_dir, disk),
             )
         finally:
             await database.close()

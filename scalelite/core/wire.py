@@ -174,9 +174,19 @@ def check_document(body: bytes) -> None:
         raise InvalidParameter("The document must not have a DTD.")
 
 
+def printable(text: str) -> str:
+    """Return a text with U+FFFD for the characters that XML cannot hold."""
+    return _NOT_IN_XML.sub(chr(0xFFFD), text)
+
+
+def escaped(text: str) -> str:
+    """Return a text as it stands in an XML element."""
+    return escape(printable(text))
+
+
 def element(name: str, text: str) -> str:
     """Return one XML element; characters that XML cannot hold become U+FFFD."""
-    return f"<{name}>{escape(_NOT_IN_XML.sub(chr(0xFFFD), text))}</{name}>"
+    return f"<{name}>{escaped(text)}</{name}>"
 
 
 def respond(*elements: str) -> bytes:

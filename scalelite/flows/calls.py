@@ -24,7 +24,7 @@ _CONTENT_TYPES: Final = {"create": _FORMS | _XML, "insertDocument": _XML}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call as it came; the query is raw, the host without its port and in lower case."""
+    """A call as it came; the query is raw, the host without its port and in lower case; origin is http://HOST[:PORT]."""
 
     call: str
     method: str
@@ -32,6 +32,7 @@ class Request:
     query: str
     content_type: str = ""
     body: bytes = b""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified call: its tenant, the secret that it is signed with, its parameters, and slides if it brings any."""
+    """A verified call: its tenant, the secret that it is signed with, its parameters, and slides if it brings any.
+
+    `origin` is the address that was asked.
+    """
 
     tenant: Tenant
     secret: str
     params: wire.Params
     slides: Body = NO_BODY
+    origin: str = ""
 
 
 def verified(request: Request, declared: DeclaredView, settings: Settings) -> Caller:
@@ -58,7 +63,7 @@ def verified(request: Request, declared: DeclaredView, settings: Settings) -> Ca
     form = request.content_type == _FORM and request.method == "POST" and settings.form_bodies
     query, params = _signed_params(request, form=form)
     secret = wire.verify(request.call, query, tenant.secrets, settings.accepted_algorithms)
-    return Caller(tenant, secret, wire.decode(params), _slides(request))
+    return Caller(tenant, secret, wire.decode(params), _slides(request), request.origin)
 
 
 def _slides(request: Request) -> Body:

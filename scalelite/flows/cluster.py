@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant as calls see it: its secrets in clear, and what its create and join calls get."""
+    """A tenant as calls see it: its secrets in clear, and what its create and join calls get.
+
+    `public_url` begins the links that are handed out; '' where nobody has said it.
+    """
 
     id: UUID
     name: str
     secrets: tuple[str, ...]
     create: Layers
     join: Layers
+    public_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ class DeclaredView:
         self._params: dict[str, dict[str, SettingSpec]] = {}
         self._tenants: dict[str, Tenant] = {}
         self._hosts: dict[str, str] = {}
-        self._single = Tenant(SENTINEL_TENANT, "", settings.call_secrets, Layers(), Layers())
+        public_url = f"https://{settings.url_host}" if settings.url_host else ""
+        self._single = Tenant(SENTINEL_TENANT, "", settings.call_secrets, Layers(), Layers(), public_url)
         self.servers: dict[str, ServerSpec] = {}
         self.cluster = cluster_view(ClusterSpec(), settings)
 
@@ -182,8 +187,15 @@ class DeclaredView:
             settings = tuple(self._params.get(name, {}).values())
             secrets = tuple(secret.reveal() for secret in spec.secrets if secret)
             layers = self._layers("create", settings), self._layers("join", settings)
-            self._tenants[name] = Tenant(spec.id or SENTINEL_TENANT, name, secrets, *layers)
+            self._tenants[name] = Tenant(spec.id or SENTINEL_TENANT, name, secrets, *layers, self._public_url(spec))
             self._hosts.update(dict.fromkeys(spec.hosts, name))
+
+    def _public_url(self, spec: TenantSpec) -> str:
+        """The declared address, or the name under URL_HOST, or the first host that is declared."""
+        if spec.public_url:
+            return spec.public_url.rstrip("/")
+        host = f"{spec.name}.{self._settings.url_host}" if self._settings.url_host else next(iter(spec.hosts), "")
+        return f"https://{host}" if host else ""
 
     def _layers(self, call: Call, settings: tuple[SettingSpec, ...]) -> Layers:
         mine = [setting for setting in settings if call in setting.calls]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from scalelite.core import wire
 from scalelite.core.params import for_join
 from scalelite.errors import MeetingNotFound, ServerUnavailable, UnsupportedRequest, UpstreamFailed
+from scalelite.flows import recordings
 from scalelite.flows.calls import Answer, check_content_type, verified
 from scalelite.flows.create import Creates
 from scalelite.flows.servers import Servers
@@ -189,4 +190,8 @@ _CALLS: Final[dict[str, tuple[tuple[str, ...], Callable[[Proxy, Caller], Awaitab
     "end": (("GET", "POST"), Proxy.end),
     "insertDocument": (("POST",), Proxy.insert_document),
     "sendChatMessage": (("GET",), Proxy.send_chat_message),
+    "getRecordings": (("GET", "POST"), recordings.get_recordings),
+    "publishRecordings": (("GET",), recordings.publish_recordings),
+    "updateRecordings": (("GET", "POST"), recordings.update_recordings),
+    "deleteRecordings": (("GET",), recordings.delete_recordings),
 }

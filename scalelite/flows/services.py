@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from scalelite.edge.bbb import BbbClient
+    from scalelite.edge.disk import Disk
+    from scalelite.edge.folders import Storage
     from scalelite.settings import Settings
     from scalelite.store.db import Database
 
@@ -25,3 +27,5 @@ class Services:
     now_ms: Callable[[], int]
     new_id: Callable[[], UUID]
     random: Random
+    disk: Disk
+    recordings: Storage

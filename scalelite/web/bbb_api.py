@@ -50,6 +50,7 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
             query=request.query_string,
             content_type=request.headers.get("content-type", "").partition(";")[0].strip().lower(),
             body=request.body,
+            origin=origin_of(request, request.app.ctx.settings),
         )
     )
     if answer.location:
@@ -69,11 +70,23 @@ async def unknown(_request: Request, **_path: str) -> HTTPResponse:
 
 def host_of(request: Request, settings: Settings) -> str:
     """Return the host that was asked, without port, in lower case; a proxy's word counts if the proxy is trusted."""
-    host = request.headers.get("host", "")
-    if settings.trusted_proxies and _trusted(request.ip, settings):
-        host = request.headers.get("x-forwarded-host", host).rpartition(",")[2].strip()
+    host = _forwarded(request, settings, "host", "x-forwarded-host")
     name, _, port = host.rpartition(":")
     return (name if name and port.isdigit() else host).lower()
+
+
+def origin_of(request: Request, settings: Settings) -> str:
+    """Return the address that was asked, http://HOST[:PORT] or with https."""
+    scheme = _forwarded(request, settings, "", "x-forwarded-proto")
+    return f"{'https' if scheme == 'https' else 'http'}://{_forwarded(request, settings, 'host', 'x-forwarded-host')}"
+
+
+def _forwarded(request: Request, settings: Settings, header: str, forwarded: str) -> str:
+    """Return what a proxy says that was asked, if it is trusted, else what this request itself says."""
+    said = request.headers.get(header, "") if header else ""
+    if settings.trusted_proxies and _trusted(request.ip, settings):
+        said = request.headers.get(forwarded, said).rpartition(",")[2].strip()
+    return said
 
 
 def _trusted(address: str, settings: Settings) -> bool:

@@ -206,7 +206,7 @@ class Replay:
         async with self.session.request(
             request["method"], url, headers=headers, data=data, allow_redirects=False, skip_auto_headers=skip
         ) as answer:
-            text = (await answer.read()).decode("utf-8", "replace")
+            text = re.sub("token=[0-9a-f]{64}", "token=TOKEN", (await answer.read()).decode("utf-8", "replace"))
             return {"status": answer.status, "location": answer.headers.get("Location", ""), "body": text}
 
     def _answer_differences(self, record: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:

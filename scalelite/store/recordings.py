@@ -1,0 +1,226 @@
+"""Recordings in Postgres: found by what callers may see, written by imports and edits; knows no file.
+
+`tenant` None means every tenant's: that is who asks where there is no multitenancy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, LiteralString
+
+from psycopg.rows import class_row
+
+from scalelite.core.recording import PlaybackFormat, Recording, Thumbnail
+from scalelite.errors import RecordingNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from scalelite.core.listing import Edit, Filter
+    from scalelite.store.db import Connection
+
+# What is being deleted is as good as deleted.
+_STATE: Final = "CASE WHEN r.pending = 'deleted' THEN 'deleted' ELSE r.state END"
+_COLUMNS: Final = (
+    f"r.record_id, r.tenant, r.meeting_id, r.name, {_STATE} AS state, r.published, r.protected, r.start_ms, r.end_ms,"
+    " r.participants"
+)
+_DETAILS: Final = """
+SELECT p.*,
+       (SELECT jsonb_agg(jsonb_build_array(m.key, m.value) ORDER BY m.place)
+          FROM recording_metadata m WHERE m.recording = p.id AND m.value IS NOT NULL) AS metadata,
+       (SELECT jsonb_agg(jsonb_build_array(f.format, f.url, f.length, f.processing_ms,
+               (SELECT jsonb_agg(jsonb_build_array(t.url, t.width, t.height, t.alt) ORDER BY t.place)
+                  FROM thumbnail t WHERE t.recording = f.recording AND t.format = f.format)) ORDER BY f.format)
+          FROM playback_format f WHERE f.recording = p.id) AS formats
+  FROM page p ORDER BY p.start_ms DESC, p.record_id
+"""
+_CONDITIONS: Final[dict[str, LiteralString]] = {
+    "tenant": "r.tenant = %(tenant)s",
+    "states": f"{_STATE} = ANY (%(states)s)",
+    "meeting_ids": "r.meeting_id = ANY (%(meeting_ids)s)",
+    "prefixes": (
+        "r.id IN (SELECT found.id FROM unnest(%(prefixes)s::text[]) AS prefix JOIN recording found"
+        ' ON found.record_id >= prefix COLLATE "C" AND found.record_id < (prefix || \'~\') COLLATE "C")'
+    ),
+    "keys": (
+        "r.id IN (SELECT m.recording FROM unnest(%(keys)s::text[], %(values)s::text[]) AS wanted (key, value)"
+        " JOIN recording_metadata m"
+        " ON m.key = wanted.key AND left(m.value, 200) = left(wanted.value, 200) AND m.value = wanted.value"
+        " GROUP BY m.recording HAVING count(DISTINCT m.key) = %(keys_count)s)"
+    ),
+}
+
+
+async def find_recordings(connection: Connection, tenant: UUID | None, wanted: Filter) -> tuple[list[Recording], int]:
+    """Return the recordings that match, newest first, and how many there are on all pages (0 unless paged)."""
+    keys = [(key, value) for key, values in wanted.metadata for value in values]
+    arguments: dict[str, Any] = {
+        "tenant": tenant,
+        "states": None if wanted.states is None else list(wanted.states),
+        "meeting_ids": None if wanted.meeting_ids is None else list(wanted.meeting_ids),
+        "prefixes": None if wanted.prefixes is None else list(wanted.prefixes),
+        "keys": [key for key, _ in keys] if wanted.metadata else None,
+        "values": [value for _, value in keys],
+        "keys_count": len({key for key, _ in wanted.metadata}),
+        "offset": wanted.page.offset if wanted.page else 0,
+        "limit": wanted.page.limit if wanted.page else None,
+    }
+    conditions = [text for name, text in _CONDITIONS.items() if arguments[name] is not None]
+    where = "WHERE " + " AND ".join(conditions) if conditions else ""
+    # The conditions are texts of this module; what callers say goes in as arguments.
+    page = (
+        f"SELECT r.id, {_COLUMNS} FROM recording r {where}"  # noqa: S608
+        " ORDER BY r.start_ms DESC, r.record_id LIMIT %(limit)s OFFSET %(offset)s"
+    )
+    cursor = await connection.execute(f"WITH page AS MATERIALIZED ({page}) {_DETAILS}", arguments)
+    found = [_recording(row) for row in await cursor.fetchall()]
+    if not wanted.page:
+        return found, 0
+    cursor = await connection.execute(f"SELECT count(*) AS total FROM recording r {where}", arguments)  # noqa: S608
+    return found, (await cursor.fetchone() or {})["total"]
+
+
+def _recording(row: dict[str, Any]) -> Recording:
+    del row["id"]
+    row["metadata"] = dict(row["metadata"] or ())
+    row["formats"] = tuple(
+        PlaybackFormat(name, url, length, processing_ms, tuple(Thumbnail(*image) for image in images or ()))
+        for name, url, length, processing_ms, images in row["formats"] or ()
+    )
+    return Recording(**row)
+
+
+# --- edits -----------------------------------------------------------------------------------------------------------
+
+
+async def claim(
+    connection: Connection, tenant: UUID | None, record_ids: Sequence[str], states: Sequence[str], pending: str
+) -> None:
+    """Note what is going to be done to the files of all these; raises RecordingNotFound if one is not the caller's."""
+    async with connection.transaction():
+        cursor = await connection.execute(
+            """
+            UPDATE recording r SET pending = %(pending)s
+             WHERE r.record_id = ANY (%(ids)s) AND r.state = ANY (%(states)s)
+               AND (%(pending)s = 'deleted' OR r.pending IS DISTINCT FROM 'deleted')
+               AND (%(tenant)s::uuid IS NULL OR r.tenant = %(tenant)s)
+            """,
+            {"pending": pending, "ids": list(record_ids), "states": list(states), "tenant": tenant},
+        )
+        if cursor.rowcount != len(record_ids):
+            raise RecordingNotFound
+
+
+async def edit(connection: Connection, tenant: UUID | None, record_ids: Sequence[str], wanted: Edit) -> None:
+    """Set metadata and protection of all these recordings; raises RecordingNotFound if one is not the caller's."""
+    async with connection.transaction():
+        cursor = await connection.execute(
+            """
+            UPDATE recording r SET protected = coalesce(%(protect)s, r.protected)
+             WHERE r.record_id = ANY (%(ids)s) AND (%(tenant)s::uuid IS NULL OR r.tenant = %(tenant)s)
+            RETURNING r.id
+            """,
+            {"protect": wanted.protect, "ids": list(record_ids), "tenant": tenant},
+        )
+        rows = [row["id"] for row in await cursor.fetchall()]
+        if len(rows) != len(record_ids):
+            raise RecordingNotFound
+        await connection.execute(
+            """
+            INSERT INTO recording_metadata AS m (recording, key, value, edited)
+            SELECT recording, key, nullif(value, ''), true
+              FROM unnest(%(rows)s::bigint[]) AS recording,
+                   unnest(%(keys)s::text[], %(values)s::text[]) WITH ORDINALITY AS wanted (key, value, place)
+             ORDER BY recording, place
+            ON CONFLICT (recording, key) DO UPDATE SET value = excluded.value, edited = true
+            """,
+            {"rows": rows, "keys": list(wanted.metadata), "values": list(wanted.metadata.values())},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A recording whose files are being dealt with: moved to those that are published or not, or deleted."""
+
+    record_id: str
+    pending: str
+    formats: list[str]
+
+
+_PENDING: Final = """
+SELECT r.record_id, r.pending,
+       ARRAY(SELECT f.format FROM playback_format f WHERE f.recording = r.id ORDER BY f.format) AS formats
+  FROM recording r
+"""
+
+
+async def all_pending(connection: Connection) -> list[Pending]:
+    """Return what is to be finished: what is being done now, and what a crash left."""
+    async with connection.cursor(row_factory=class_row(Pending)) as cursor:
+        await cursor.execute(f"{_PENDING} WHERE r.pending IS NOT NULL ORDER BY r.record_id")
+        return await cursor.fetchall()
+
+
+async def lock_pending(connection: Connection, record_id: str) -> Pending | None:
+    """Lock a recording to the end of the transaction, if something is still to be done to its files."""
+    async with connection.cursor(row_factory=class_row(Pending)) as cursor:
+        await cursor.execute(f"{_PENDING} WHERE r.record_id = %s AND r.pending IS NOT NULL FOR UPDATE", (record_id,))
+        return await cursor.fetchone()
+
+
+async def finish_publishing(connection: Connection, record_id: str) -> None:
+    """Say that the files are where `pending` wanted them."""
+    await connection.execute(
+        """
+        UPDATE recording SET published = pending = 'published', state = pending, publish_edited = true, pending = NULL
+         WHERE record_id = %s AND pending IN ('published', 'unpublished')
+        """,
+        (record_id,),
+    )
+
+
+async def give_up_pending(connection: Connection, record_id: str) -> None:
+    """Leave a recording as it was."""
+    await connection.execute("UPDATE recording SET pending = NULL WHERE record_id = %s", (record_id,))
+
+
+async def finish_deleting(connection: Connection, record_id: str) -> None:
+    """Mark a recording whose files are gone; what is left is its row."""
+    await connection.execute(
+        """
+        WITH gone AS (
+            UPDATE recording SET state = 'deleted', deleted_at = now(), pending = NULL
+             WHERE record_id = %s AND pending = 'deleted' RETURNING id
+        ), formats AS (
+            DELETE FROM playback_format USING gone WHERE recording = gone.id
+        ), tokens AS (
+            DELETE FROM playback_token USING gone WHERE recording = gone.id
+        )
+        DELETE FROM recording_metadata USING gone WHERE recording = gone.id
+        """,
+        (record_id,),
+    )
+
+
+# --- playback --------------------------------------------------------------------------------------------------------
+
+
+async def add_tokens(connection: Connection, tokens: Mapping[tuple[str, str], bytes], minutes: int) -> None:
+    """Keep the digests of one-time tokens, by (record id, format), and drop those that have expired; one statement."""
+    await connection.execute(
+        """
+        WITH expired AS (DELETE FROM playback_token WHERE expires_at < now())
+        INSERT INTO playback_token (digest, recording, format, expires_at)
+        SELECT new.digest, r.id, new.format, now() + %(minutes)s * interval '1 minute'
+          FROM unnest(%(ids)s::text[], %(formats)s::text[], %(digests)s::bytea[]) AS new (record_id, format, digest)
+          JOIN recording r USING (record_id)
+        """,
+        {
+            "minutes": minutes,
+            "ids": [record_id for record_id, _ in tokens],
+            "formats": [format_name for _, format_name in tokens],
+            "digests": list(tokens.values()),
+        },
+    )
