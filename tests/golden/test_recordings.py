@@ -47,7 +47,7 @@ async def set_rows(connection: Connection, rows: dict[str, Any]) -> None:
     }
     for table, statement in statements.items():
         for record_id, *values in rows[table]:
-            await connection.execute(statement, (*values, record_id))  # type: ignore[call-overload]
+            await connection.execute(statement, (*values, record_id))
     for format_name, place, width, height, alt, url in rows["thumbnails"]:
         await connection.execute(
             """
