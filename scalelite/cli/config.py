@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from scalelite import __version__
-from scalelite.cli.session import confirmed, read_inventory, settings_of_process, with_connection
+from scalelite.cli.session import actor_option, ask_to_apply, read_inventory, settings_of_process, with_connection
 from scalelite.core import show
 from scalelite.core.model import Kind
 from scalelite.core.plan import Create, Remove, Update
-from scalelite.errors import GuardRefused, UsageError
+from scalelite.errors import GuardRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +74,7 @@ def plan(paths: tuple[str, ...], inventory: tuple[str, ...], mode: Mode, style: 
 @click.option(
     "--lock-timeout", default=30.0, show_default=True, metavar="SECONDS", help="How long to wait for another apply."
 )
+@actor_option
 def apply(
     paths: tuple[str, ...],
     inventory: tuple[str, ...],
@@ -100,7 +100,7 @@ def apply(
         click.echo(_shown(loaded, planned, style), err=style == "json", nl=False)
         flow.refuse_blocked(planned.plan)
         if planned.plan.changes and not auto_approve:
-            _ask()
+            ask_to_apply()
         author = _author(settings, loaded, message)
         return await flow.apply(
             connection, loaded.wanted, planned.plan, author, uuid.uuid4, lock_timeout_s=lock_timeout
@@ -117,18 +117,13 @@ async def _planned(connection: Connection, loaded: Inventory, mode: Mode) -> Pla
     return await flow.plan(connection, loaded.wanted, mode)
 
 
-def _ask() -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to confirm", hint="give --auto-approve to apply without asking")
-    if not confirmed("Apply these changes?"):
-        raise UsageError("not confirmed, nothing was written")
-
-
 def _author(settings: Settings, loaded: Inventory, message: str) -> Author:
+    from scalelite.inventory.checkout import checkout_of  # noqa: PLC0415 - it runs git
     from scalelite.store.specs import Author  # noqa: PLC0415 - 0.1 s to import
 
     files = [{"path": str(file.path), "sha256": file.sha256} for file in loaded.files]
-    return Author(settings.actor, message, {"inventory": files})
+    checkout = checkout_of([file.path for file in loaded.files])
+    return Author(settings.actor, message, {"inventory": files, "git": checkout and checkout._asdict()})
 
 
 def contents(loaded: Inventory) -> str:

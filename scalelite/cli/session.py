@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
@@ -22,13 +23,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEFAULT_INVENTORY: Final = Path("inventories/default")
+_ACTOR: Final = "scalelite.actor"
 
 
 def settings_of_process() -> Settings:
-    """Read the environment and send logs where it says."""
+    """Read the environment, and --actor of the command, and send logs where it says."""
     settings = process_settings()
     logs.configure(settings.log_level, settings.log_format)
-    return settings
+    context = click.get_current_context(silent=True)
+    actor = context.meta.get(_ACTOR) if context else None
+    return replace(settings, actor=actor) if actor else settings
+
+
+def actor_option(function: Callable[..., T]) -> Callable[..., T]:
+    """Add the option --actor, which `settings_of_process` takes up; for commands that write revisions."""
+
+    def keep(context: click.Context, _: click.Parameter, value: str | None) -> None:
+        context.meta[_ACTOR] = value
+
+    return click.option(
+        "--actor",
+        metavar="NAME",
+        expose_value=False,
+        callback=keep,
+        help="Who does this, for the history; else SCALELITE_ACTOR, the CI job, or user@host.",
+    )(function)
 
 
 def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]], *, doing: str) -> T:
@@ -68,3 +87,11 @@ def confirmed(question: str) -> bool:
     """Ask on the terminal; only `yes` goes on."""
     click.echo(f"{question} Only 'yes' goes on: ", err=True, nl=False)
     return sys.stdin.readline().strip() == "yes"
+
+
+def ask_to_apply() -> None:
+    """Ask whether to apply what was shown; raises UsageError for anything but yes, and where nobody is there."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to confirm", hint="give --auto-approve to apply without asking")
+    if not confirmed("Apply these changes?"):
+        raise UsageError("not confirmed, nothing was written")

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from scalelite.core.blame import Blame, blame, lifetime
 from scalelite.core.model import OF_TENANTS, Key
-from scalelite.core.plan import diff
+from scalelite.core.revisions import Blame, Revision, Step, blame, lifetime, steps
 from scalelite.core.rollback import restore
 from scalelite.errors import UsageError
-from scalelite.flows.reconcile import Planned
+from scalelite.flows import reconcile
 from scalelite.store import db, history, specs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scalelite.core.model import AnySpec, Declared
+    from scalelite.core.model import Declared
     from scalelite.core.plan import Mode
     from scalelite.core.rollback import Lost, Version
     from scalelite.store.db import Connection
-    from scalelite.store.history import Revision
 
-
-# Entries of a revision that are about no declared row.
-HOLDS: Final = frozenset({"hold", "release"})
 
 # --- revisions -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What a revision did to one object; secrets are masked, and `fields` names them too."""
-
-    key: Key
-    action: str
-    before: AnySpec | None
-    after: AnySpec | None
-    fields: tuple[str, ...]
 
 
 async def revision_steps(connection: Connection, number: int) -> tuple[Revision, list[Step]]:
@@ -50,15 +33,7 @@ async def revision_steps(connection: Connection, number: int) -> tuple[Revision,
             last = await history.load_revisions(connection, 1)
             raise _no_revision(number, last[0].number if last else 0)
         ended, begun = await history.load_sides(connection, number)
-    steps = []
-    for entry in revision.changes:
-        key = Key.of_address(entry["address"])
-        if key is None or entry["action"] in HOLDS:
-            continue
-        old = ended.get(Key.of_address(entry.get("was", "")) or key)
-        after = begun.get(key, live.objects.get(key)) if entry["action"] != "remove" else None
-        steps.append(Step(key, entry["action"], old.spec if old else None, after, tuple(entry["fields"])))
-    return revision, steps
+    return revision, list(steps(revision, ended, begun, live))
 
 
 def _no_revision(number: int, last: int) -> UsageError:
@@ -109,22 +84,18 @@ async def _lives(connection: Connection, key: Key, from_rev: int | None) -> list
 class WayBack:
     """The plan that leads back to the state after a revision, that state, and the secrets of it that are lost."""
 
-    planned: Planned
+    planned: reconcile.Planned
     wanted: Declared
     lost: Sequence[Lost]
 
 
 async def plan_rollback(connection: Connection, number: int, mode: Mode, inventory: Declared | None) -> WayBack:
     """Plan the way back to the state after a revision; raises UsageError for a number that there is not."""
-    started = asyncio.get_running_loop().time()
     async with db.snapshot(connection):
         live = await specs.load_live(connection)
         if not 0 <= number <= live.revision:
             raise _no_revision(number, live.revision)
-        facts = await specs.load_facts(connection)
         unchanged = await history.load_unchanged(connection, number)
         since = await history.load_since(connection, number)
-    read_s = asyncio.get_running_loop().time() - started
     restored = restore(live.declared, unchanged, since, number, inventory)
-    plan = diff(live.declared, restored.wanted, facts, mode, live.revision)
-    return WayBack(Planned(plan, live.cluster_name, read_s), restored.wanted, restored.lost)
+    return WayBack(await reconcile.plan(connection, restored.wanted, mode), restored.wanted, restored.lost)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core.drift import Past, Touch
 from scalelite.core.model import ClusterSpec, Key, Kind, LrsSpec, ServerSpec, SettingSpec, TenantSpec, secrets_of
+from scalelite.core.revisions import Revision
 from scalelite.core.rollback import Version
 from scalelite.errors import SecretUnreadable
 from scalelite.store.revisions import columns, version_identity
 from scalelite.store.seal import UNSEALED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Mapping
 
     from scalelite.core.model import AnySpec
     from scalelite.store.db import Connection
@@ -133,18 +132,6 @@ def _opened(sealed: str | None, identity: str, sealer: Sealer) -> str | None:
 
 
 # --- revisions, for people -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One change of declared state: who, when, why, from what; `changes` has one entry an object, without values."""
-
-    number: int
-    at: datetime
-    actor: str
-    message: str
-    source: Mapping[str, Any]
-    changes: Sequence[Mapping[str, Any]]
 
 
 async def recent_revisions(connection: Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:

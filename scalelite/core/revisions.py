@@ -1,0 +1,98 @@
+"""What history says: revisions, what each did to an object, and which gave a field its value; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scalelite.core.model import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from scalelite.core.model import AnySpec, Declared
+    from scalelite.core.rollback import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One change of declared state: who, when, why, from what; `changes` has one entry an object, without values."""
+
+    number: int
+    at: datetime
+    actor: str
+    message: str
+    source: Mapping[str, Any]
+    changes: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a revision did to one object: `before` and `after` with masked secrets, and the fields that it changed."""
+
+    key: Key
+    action: str
+    before: AnySpec | None = None
+    after: AnySpec | None = None
+    fields: tuple[str, ...] = ()
+    note: str = ""
+
+
+def steps(
+    revision: Revision, ended: Mapping[Key, Version], begun: Mapping[Key, AnySpec], live: Declared
+) -> Iterator[Step]:
+    """Yield what a revision did: it ended some versions, and began others or what is live."""
+    for entry in revision.changes:
+        key, action = Key.of_address(entry["address"]), entry["action"]
+        if key is None:
+            continue
+        if action in {"hold", "release"}:
+            yield Step(key, action, note=_hold(entry))
+            continue
+        was = Key.of_address(entry.get("was", ""))
+        old = ended.get(was or key)
+        after = None if action == "remove" else begun.get(key, live.objects.get(key))
+        yield Step(
+            key, action, old.spec if old else None, after, tuple(entry["fields"]), f"was {was.address}" if was else ""
+        )
+
+
+def _hold(entry: Mapping[str, Any]) -> str:
+    why = f' ("{entry["why"]}")' if entry.get("why") else ""
+    return f"{entry.get('before') or 'not held'} → {entry.get('after') or 'not held'}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """An object's fields (its last ones where it is gone), the revision that set each, and the one that removed it."""
+
+    spec: AnySpec
+    fields: Mapping[str, int]
+    removed: int | None = None
+
+
+def blame(live: AnySpec | None, from_rev: int | None, versions: Sequence[Version]) -> Blame | None:
+    """Return who set which field, or None for an object that never was; `versions` are all old ones, oldest first."""
+    if live is None or from_rev is None:
+        if not versions:
+            return None
+        last = versions[-1]
+        found = blame(last.spec, last.from_rev, versions[:-1])
+        return Blame(last.spec, found.fields if found else {}, last.to_rev)
+    life = lifetime(from_rev, versions)
+    born = life[0].from_rev if life else from_rev
+    fields = dict.fromkeys(type(live).model_fields, born)
+    for version in life:
+        fields.update(dict.fromkeys(version.fields, version.to_rev))
+    return Blame(live, fields)
+
+
+def lifetime(until: int, versions: Sequence[Version]) -> list[Version]:
+    """Return the versions that led to the one that began with a revision, without those of an object removed before."""
+    found: list[Version] = []
+    for version in reversed(versions):
+        if version.to_rev == until:
+            found.append(version)
+            until = version.from_rev
+    return found[::-1]
