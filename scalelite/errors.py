@@ -270,6 +270,15 @@ class NoServer(ApiError):
     text = "Could not find any available servers."
 
 
+class TenantFull(ApiError):
+    """A bound of the tenant stops new meetings; those that there are go on."""
+
+    message_key = "maxConcurrent"
+
+    def __init__(self, bound: str) -> None:
+        super().__init__(f"The limit of {bound} at the same time is reached.")
+
+
 class ServerTagUnavailable(ApiError):
     """The call requires a tag that no server that could take the meeting has."""
 

@@ -163,6 +163,12 @@ class Settings:
     join_exclude_params: tuple[str, ...] = _env("JOIN_EXCLUDE_PARAMS", (), NAMES, "Parameters that join does not pass on.")
     get_meetings_disabled: bool = _env("GET_MEETINGS_API_DISABLED", default=False, reader=BOOLEAN, manual="getMeetings answers that there are none.")
     voice_bridge_len: int = _env("VOICE_BRIDGE_LEN", 9, Reader(_at_least(5, int), "a whole number from 5"), "Digits of a voice bridge.")
+    voice_bridge_min: int = _env("VOICE_BRIDGE_MIN", 5, POSITIVE, "Digits of a PIN at least, as dial-in asks for it.")
+    voice_bridge_max: int = _env("VOICE_BRIDGE_MAX", 9, POSITIVE, "Digits of a PIN at most, as dial-in asks for it.")
+    use_external_voice_bridge: bool = _env("USE_EXTERNAL_VOICE_BRIDGE", default=False, reader=BOOLEAN, manual="A create's own voiceBridge is used if it is free, for all tenants.")
+    fsapi_password: str | None = _env("FSAPI_PASSWORD", None, SECRET, "Password of FreeSWITCH, user fsapi. Unset: the first load balancer secret, and no dial-in where there is none. Set to the empty string: no password is asked for.")
+    fsapi_max_duration: int | None = _env("FSAPI_MAX_DURATION", None, COUNT, "Minutes after which dial-in hangs up; 0 for no limit. Unset: MAX_MEETING_DURATION.")
+    callback_allow_private: bool = _env("CALLBACK_ALLOW_PRIVATE", default=False, reader=BOOLEAN, manual="Callbacks of clients may go to loopback, link-local and private addresses.")
     form_bodies: bool = _env("FORM_BODIES", default=True, reader=BOOLEAN, manual="Take a form body's parameters where the query holds nothing but the checksum.")
     max_body_bytes: int = _env("MAX_BODY_SIZE", 100 << 20, Reader(_bytes, "a size such as 100MiB"), "The largest body that is taken.")
     recording_disabled: bool = _env("RECORDING_DISABLED", default=False, reader=BOOLEAN, manual="The recordings calls answer that there are none.")
@@ -208,10 +214,16 @@ class Settings:
         """The secrets of calls where there are no tenants."""
         return ((self.loadbalancer_secret,) if self.loadbalancer_secret else ()) + self.loadbalancer_secrets
 
+    @property
+    def dialin_password(self) -> str | None:
+        """The password that FreeSWITCH must give; '' for none on purpose, None for no dial-in."""
+        return next(iter(self.call_secrets), None) if self.fsapi_password is None else self.fsapi_password
+
 
 # Where two names mean one setting, the first is ours.
 _ALIASES: Final = {"LOG_LEVEL": "RAILS_LOG_LEVEL", "AWS_REGION": "AWS_DEFAULT_REGION"}
 _EMPTY_COUNTS: Final = frozenset({"LOADBALANCER_SECRET"})
+_EMPTY_IS_A_VALUE: Final = frozenset({"FSAPI_PASSWORD"})
 LogFormat = Literal["text", "json"]
 
 
@@ -241,7 +253,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     for entry in fields(Settings):
         name: str = entry.metadata["env"]
         text = environment.get(name) or environment.get(_ALIASES.get(name, name), "")
-        if text:
+        if text or (name in environment and name in _EMPTY_IS_A_VALUE):
             values[entry.name] = _read(name, text, entry.metadata["reader"])
         elif name in environment and name in _EMPTY_COUNTS:
             raise SettingInvalid(name, "", "a secret, or the variable left out")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from scalelite.edge.bbb import BbbClient, Timeouts
 from scalelite.edge.disk import Disk
 from scalelite.edge.folders import Folders
+from scalelite.edge.outbound import Outbound
 from scalelite.errors import UsageError
 from scalelite.flows.reconcile import prepare_cluster
 from scalelite.flows.services import Services
@@ -68,18 +69,20 @@ async def prepare(conninfo: str) -> tuple[str, ...]:
 async def open_services(
     settings: Settings, conninfo: str, *, name: str, disk: Disk | None = None
 ) -> AsyncIterator[Services]:
-    """Open the pool and the HTTP session; `name` shows in pg_stat_activity and as the holder of locks."""
+    """Open the pool and the HTTP sessions; `name` shows in pg_stat_activity and as the holder of locks."""
     disk = disk or Disk()
     database = Database(conninfo, name=name, sealer=Sealer(settings.encryption_keys))
     total_s = min(settings.connect_timeout_s + settings.response_timeout_s, LONGEST_CALL_S)
     async with BbbClient.session() as session:
         bbb = BbbClient(session, Timeouts(settings.connect_timeout_s, total_s))
+        outbound = Outbound(allow_private=settings.callback_allow_private)
         await database.open()
         try:
             yield Services(
                 settings=settings,
                 database=database,
                 bbb=bbb,
+                outbound=outbound,
                 now_ms=lambda: time.time_ns() // 1_000_000,
                 new_id=uuid.uuid4,
                 random=random.SystemRandom(),
@@ -87,4 +90,5 @@ async def open_services(
                 recordings=Folders(settings.recording_publish_dir, settings.recording_unpublish_dir, disk),
             )
         finally:
+            await outbound.close()
             await database.close()

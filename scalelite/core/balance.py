@@ -48,9 +48,9 @@ def meeting_load(load: Load, meeting: SeenMeeting, now_ms: int) -> float:
     return weights.meeting + weights.user * users + weights.voice * meeting.voice + weights.video * meeting.videos
 
 
-def reservation(load: Load) -> float:
-    """Return what a meeting that is being created adds: what the formula gives for one of age 0 without users."""
-    return meeting_load(load, SeenMeeting("", created_ms=0), now_ms=0)
+def reservation(load: Load, expected_users: int = 0) -> float:
+    """Return what a meeting that is being created adds: what the formula gives for one of age 0 with so many users."""
+    return meeting_load(load, SeenMeeting("", created_ms=0, users=expected_users), now_ms=0)
 
 
 # --- tags and choice -------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
 
+    from scalelite.core.callbacks import Hook
+
 MASK: Final = "********"
 
 # The tenant that owns everything where there is no multitenancy, so that no key is ever NULL (spec/data.md).
@@ -202,6 +204,12 @@ class Limits(Spec):
     max_meetings: Count = Field(0, description="Meetings at the same time; 0 for no limit.", examples=[50])
     max_users: Count = Field(0, description="Users at the same time; 0 for no limit.", examples=[1000])
 
+    def reached(self, meetings: int, users: int) -> str:
+        """Return what of so many the tenant has as many as it may, or ''."""
+        if 0 < self.max_meetings <= meetings:
+            return "meetings"
+        return "users" if 0 < self.max_users <= users else ""
+
 
 class Retention(Spec):
     """How long a tenant's recordings are kept."""
@@ -325,6 +333,11 @@ class SizeHint(Spec):
         "size-hint", description="Name, without meta_.", examples=["size-hint"]
     )
     cap: Count = Field(200, description="The most that is believed.", examples=[200])
+
+    def users(self, params: Mapping[str, str]) -> int:
+        """Return how many users a create expects, as far as it is believed; 0 for what is no number."""
+        text = params.get(f"meta_{self.metadata}", "").strip()
+        return min(int(text[:18]), self.cap) if text.isascii() and text.isdigit() else 0
 
 
 class ClusterSpec(Spec):
@@ -459,3 +472,5 @@ class Meeting:
     phase: Phase = "creating"
     moderator_pw: Secret = NO_SECRET
     voice_bridge: str = ""
+    hooks: tuple[Hook, ...] = ()  # those that this worker knows to be kept
+    hook_token: str = field(default="", repr=False)

@@ -52,20 +52,18 @@ class Placement:
     new: bool
 
 
-def for_create(
-    call: Mapping[str, str],
-    layers: Layers,
-    placement: Placement,
-    *,
-    tenant: tuple[UUID, str] | None,
-    excluded: Iterable[str] = (),
-    max_duration: int = 0,
-) -> Params:
-    """Return the parameters that the server gets; `tenant` is id and name, None without multitenancy."""
+def merged(call: Mapping[str, str], layers: Layers, excluded: Iterable[str] = ()) -> Params:
+    """Return a call's parameters with what its tenant and the cluster say, without those that are left out."""
     left_out = set(excluded)
-    merged = layers.merge(call).items()
-    params = {name: value for name, value in merged if name.lower() not in OURS and name not in left_out}
-    _set_password(params, call, placement)
+    return {name: value for name, value in layers.merge(call).items() if name not in left_out}
+
+
+def for_create(
+    wanted: Mapping[str, str], placement: Placement, *, tenant: tuple[UUID, str] | None, max_duration: int = 0
+) -> Params:
+    """Return the parameters that the server gets, of merged ones; `tenant` is id and name, None without tenants."""
+    params = {name: value for name, value in wanted.items() if name.lower() not in OURS}
+    _set_password(params, placement)
     if max_duration:
         params["duration"] = capped_duration(params.get("duration", ""), max_duration)
     params["voiceBridge"] = placement.voice_bridge
@@ -76,19 +74,13 @@ def for_create(
     return params
 
 
-def _set_password(params: Params, call: Mapping[str, str], placement: Placement) -> None:
+def _set_password(params: Params, placement: Placement) -> None:
     """BigBlueButton compares passwords only: a repeat must bring the ones that the first create brought, or none."""
     if params.get("moderatorPW"):
         return
     params.pop("moderatorPW", None)
-    if placement.new or call.get("attendeePW"):
+    if placement.new or params.get("attendeePW"):
         params["moderatorPW"] = placement.moderator_pw
-
-
-def for_join(call: Mapping[str, str], layers: Layers, excluded: Iterable[str] = ()) -> Params:
-    """Return the parameters of the URL that the user is sent to."""
-    left_out = set(excluded)
-    return {name: value for name, value in layers.merge(call).items() if name not in left_out}
 
 
 def capped_duration(asked: str, longest: int) -> str:
@@ -97,21 +89,27 @@ def capped_duration(asked: str, longest: int) -> str:
     return str(minutes if 0 < minutes <= longest else longest)
 
 
-def voice_bridges(meeting_id: str, digits: int) -> list[str]:
+def voice_bridges(meeting_id: str, digits: int, external: str = "") -> list[str]:
     """Return candidates for a meeting's dial-in number, the preferred first; the same for the same id.
 
-    The first is what Scalelite gives: Ruby's generator is Python's, seeded with the same 128 bits of the id's hash.
-    The first digit is never 0, and 99999 makes a meeting unjoinable (bigbluebutton.md 1.4).
+    `external` is what the call asks for, where it may. The next is what Scalelite gives: Ruby's generator is Python's,
+    seeded with the same 128 bits of the id's hash. The first digit is never 0, and 99999 makes a meeting unjoinable
+    (bigbluebutton.md 1.4).
     """
     hashed = hashlib.sha256(meeting_id.encode()).digest()
     seed = int.from_bytes(hashed[0:8], "little") << 64 | int.from_bytes(hashed[8:16], "little")
     generator = random.Random(seed)  # noqa: S311 - a number that anybody may dial
-    found: list[str] = []
+    found: list[str] = [external] if _may_be_bridge(external) else []
     while len(found) < VOICE_BRIDGE_CANDIDATES:
         number = "".join(str(_digit(generator, 1 if place == 0 else 0)) for place in range(digits))
         if number not in found and number != _UNJOINABLE_BRIDGE:
             found.append(number)
     return found
+
+
+def _may_be_bridge(number: str) -> bool:
+    """Say whether a number can be a meeting's: digits that fit into a Java long, but not 99999."""
+    return number.isascii() and number.isdigit() and 0 < int(number) < 1 << 63 and number != _UNJOINABLE_BRIDGE
 
 
 def _digit(generator: random.Random, lowest: int) -> int:

@@ -235,18 +235,25 @@ def internal_prefix(meeting_id: str) -> str:
     return hashlib.sha1(meeting_id.encode(), usedforsecurity=False).hexdigest()
 
 
-def without_secrets(root: etree._Element) -> bool:
-    """Take the xAPI payload out of the metadata of all meetings below `root`; says whether there was any."""
-    found = list(root.iter("secret-lrs-payload"))
-    for payload in found:
-        if (parent := payload.getparent()) is not None:
-            parent.remove(payload)
-    return bool(found)
+# What only a server may see of a create, by how it is told from the rest of an answer: a payload by its name, and the
+# URLs that stand in place of a client's (core/callbacks) by their paths.
+_PAYLOAD: Final = "secret-lrs-payload"
+_URLS: Final = ("/bigbluebutton/api/analytics_callback", "/bigbluebutton/api/end_callback/")
+_OURS: Final = tuple(text.encode() for text in (_PAYLOAD, *_URLS))
+
+
+def without_ours(reply: Reply) -> etree._Element:
+    """Return the answer's root without the metadata that only the server may see, of all meetings below it."""
+    if any(text in reply.body for text in _OURS):
+        for metadata in reply.root.iter("metadata"):
+            for child in list(metadata):
+                if child.tag == _PAYLOAD or any(url in (child.text or "") for url in _URLS):
+                    metadata.remove(child)
+    return reply.root
 
 
 def passed_on(reply: Reply) -> bytes:
-    """Return a server's answer as it came, but for a tenant's xAPI payload."""
-    if b"secret-lrs-payload" not in reply.body:
-        return reply.body
-    without_secrets(reply.root)
-    return etree.tostring(reply.root, encoding="utf-8")
+    """Return a server's answer as it came, but for metadata that only the server may see."""
+    if any(text in reply.body for text in _OURS):
+        return etree.tostring(without_ours(reply), encoding="utf-8")
+    return reply.body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scalelite.core.balance import Load, Thresholds, reservation
 from scalelite.core.model import (
@@ -12,20 +12,26 @@ from scalelite.core.model import (
     ClusterSpec,
     Key,
     Kind,
+    Limits,
     LrsSpec,
     ServerSpec,
     SettingSpec,
+    SizeHint,
     TenantSpec,
 )
 from scalelite.core.params import Layers
 from scalelite.errors import ChecksumError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from scalelite.core.model import AnySpec, Call
     from scalelite.settings import Params, Settings
     from scalelite.store.specs import Delta
+
+
+NO_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,9 @@ class Tenant:
     create: Layers
     join: Layers
     public_url: str = ""
+    lrs: LrsSpec | None = None
+    external_voice_bridge: bool = False
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +62,11 @@ class ClusterView:
     algorithm: str
     create: CallParams
     join: CallParams
+    size_hint: SizeHint
 
-    @property
-    def reservation(self) -> float:
-        """What a meeting that is being created adds to its server's load, before the multiplier."""
-        return reservation(self.load)
+    def reservation(self, wanted: Mapping[str, str]) -> float:
+        """Return what a meeting created with these parameters adds to its server's load, before the multiplier."""
+        return reservation(self.load, self.size_hint.users(wanted))
 
 
 def cluster_view(spec: ClusterSpec, settings: Settings) -> ClusterView:
@@ -75,6 +84,7 @@ def cluster_view(spec: ClusterSpec, settings: Settings) -> ClusterView:
         spec.checksum_algorithm or settings.upstream_algorithm,
         _params(spec.create, settings.default_create_params, settings.override_create_params),
         _params(spec.join, settings.default_join_params, settings.override_join_params),
+        spec.size_hint,
     )
 
 
@@ -88,6 +98,9 @@ def _params(declared: CallParams, default: Params, override: Params) -> CallPara
     )
 
 
+_OF_TENANTS: Final = frozenset({Kind.TENANT, Kind.SETTING, Kind.LRS})
+
+
 class DeclaredView:
     """Servers by id and tenants by host; `renew` takes what a revision changed."""
 
@@ -96,10 +109,19 @@ class DeclaredView:
         self._specs: dict[str, TenantSpec] = {}
         self._names: dict[UUID | None, str] = {}
         self._params: dict[str, dict[str, SettingSpec]] = {}
+        self._lrs: dict[str, LrsSpec] = {}
         self._tenants: dict[str, Tenant] = {}
         self._hosts: dict[str, str] = {}
         public_url = f"https://{settings.url_host}" if settings.url_host else ""
-        self._single = Tenant(SENTINEL_TENANT, "", settings.call_secrets, Layers(), Layers(), public_url)
+        self._single = Tenant(
+            SENTINEL_TENANT,
+            "",
+            settings.call_secrets,
+            Layers(),
+            Layers(),
+            public_url,
+            external_voice_bridge=settings.use_external_voice_bridge,
+        )
         self.servers: dict[str, ServerSpec] = {}
         self.cluster = cluster_view(ClusterSpec(), settings)
 
@@ -128,7 +150,7 @@ class DeclaredView:
 
     def renew(self, delta: Delta) -> None:
         """Take over what changed; only the tenants that it touches are built anew."""
-        touched = {key.name for key in (*delta.changed, *delta.gone) if key.kind in {Kind.TENANT, Kind.SETTING}}
+        touched = {key.name for key in (*delta.changed, *delta.gone) if key.kind in _OF_TENANTS}
         for spec in delta.changed.values():
             if isinstance(spec, TenantSpec):
                 touched |= self._rename(spec)
@@ -142,9 +164,13 @@ class DeclaredView:
         self._single = replace(self._single, create=self._layers("create", ()), join=self._layers("join", ()))
 
     def _rename(self, spec: TenantSpec) -> set[str]:
-        """Move a renamed tenant's settings to its new name; returns the names that this touches."""
+        """Move a renamed tenant's settings to its new name; returns the names that this touches.
+
+        Its LRS comes anew with it, if it still has one.
+        """
         old = self._names.get(spec.id, spec.name)
         if old != spec.name:
+            self._lrs.pop(old, None)
             self._params[spec.name] = self._params.pop(old, {}) | self._params.get(spec.name, {})
             self._specs.pop(old, None)
         return {old, spec.name}
@@ -157,7 +183,9 @@ class DeclaredView:
                 self._specs.pop(key.name, None)
             case Kind.SETTING:
                 self._params.get(key.name, {}).pop(key.param, None)
-            case Kind.CLUSTER | Kind.LRS:
+            case Kind.LRS:
+                self._lrs.pop(key.name, None)
+            case Kind.CLUSTER:
                 pass
 
     def _put(self, key: Key, spec: AnySpec) -> bool:
@@ -174,7 +202,7 @@ class DeclaredView:
                 self.cluster = cluster_view(spec, self._settings)
                 return True
             case LrsSpec():
-                pass
+                self._lrs[key.name] = spec
         return False
 
     def _build(self, name: str) -> None:
@@ -183,11 +211,21 @@ class DeclaredView:
         spec = self._specs.get(name)
         if spec is None:
             self._params.pop(name, None)
+            self._lrs.pop(name, None)
         elif spec.enabled and name:
             settings = tuple(self._params.get(name, {}).values())
             secrets = tuple(secret.reveal() for secret in spec.secrets if secret)
-            layers = self._layers("create", settings), self._layers("join", settings)
-            self._tenants[name] = Tenant(spec.id or SENTINEL_TENANT, name, secrets, *layers, self._public_url(spec))
+            self._tenants[name] = Tenant(
+                id=spec.id or SENTINEL_TENANT,
+                name=name,
+                secrets=secrets,
+                create=self._layers("create", settings),
+                join=self._layers("join", settings),
+                public_url=self._public_url(spec),
+                lrs=self._lrs.get(name),
+                external_voice_bridge=spec.external_voice_bridge or self._settings.use_external_voice_bridge,
+                limits=spec.limits,
+            )
             self._hosts.update(dict.fromkeys(spec.hosts, name))
 
     def _public_url(self, spec: TenantSpec) -> str:

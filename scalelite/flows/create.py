@@ -12,18 +12,23 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from scalelite.core import wire
+from prometheus_client import Counter
+
+from scalelite.core import callbacks, lrs, wire
 from scalelite.core.balance import TagRule, eligible, no_server
-from scalelite.core.params import Placement, for_create, voice_bridges
+from scalelite.core.params import Placement, for_create, merged, voice_bridges
 from scalelite.edge.bbb import ServerUnreachable
-from scalelite.errors import CreateFailed, DatabaseAway, UpstreamFailed, UselessAnswer
+from scalelite.errors import CreateFailed, DatabaseAway, TenantFull, UpstreamFailed, UselessAnswer
 from scalelite.flows.calls import Answer
+from scalelite.store import callbacks as rows
 from scalelite.store import runtime
 
 if TYPE_CHECKING:
+    from scalelite.core.callbacks import Hook
     from scalelite.core.model import Meeting
     from scalelite.flows.calls import Caller
     from scalelite.flows.confirm import Confirmations
+    from scalelite.flows.lrs import LrsPayloads
     from scalelite.flows.servers import Servers
     from scalelite.flows.services import Services
     from scalelite.flows.snapshot import Snapshot
@@ -34,6 +39,21 @@ _ALPHANUMERICS: Final = string.ascii_letters + string.digits
 # How long a create waits for another's of the same id that was there first, and how often it looks.
 _OTHERS_CREATE_S: Final = 8.5
 _LOOK_EVERY_S: Final = 0.05
+_TOKEN_BYTES: Final = 20
+
+OVER_LIMIT: Final = Counter(
+    "scalelite_tenant_over_limit", "New meetings that a limit of their tenant stopped.", ["tenant"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a create asks for: its id, its merged parameters, and what its client wants to be called for."""
+
+    caller: Caller
+    meeting_id: str
+    params: wire.Params
+    hooks: tuple[Hook, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +64,20 @@ class Creates:
     snapshot: Snapshot
     servers: Servers
     confirmations: Confirmations
+    payloads: LrsPayloads
 
     async def create(self, caller: Caller) -> Answer:
         """Place the meeting, or find where it is; pass the call on; take the claim back if that fails."""
-        meeting_id = wire.meeting_id(caller.params)
-        if caller.slides.content:
-            wire.check_document(caller.slides.content)
+        wanted = self._wanted(caller)
         unreachable: frozenset[str] = frozenset()
         while True:
-            claimed, meeting = await self._placed(caller, meeting_id, unreachable)
+            claimed, meeting = await self._placed(wanted, unreachable)
             if not claimed:
-                if (settled := await self._settled(caller, meeting)) is None:
+                if (settled := await self._settled(wanted, meeting)) is None:
                     continue
-                return await self._create_again(caller, settled)
+                return await self._create_again(wanted, settled)
             try:
-                return await self._create_new(caller, meeting)
+                return await self._create_new(wanted, meeting)
             except ServerUnreachable:
                 if unreachable:
                     raise CreateFailed from None
@@ -68,13 +87,22 @@ class Creates:
             except UpstreamFailed:
                 raise CreateFailed from None
 
-    async def _placed(self, caller: Caller, meeting_id: str, unreachable: frozenset[str]) -> tuple[bool, Meeting]:
+    def _wanted(self, caller: Caller) -> Wanted:
+        meeting_id = wire.meeting_id(caller.params)
+        if caller.slides.content:
+            wire.check_document(caller.slides.content)
+        params = merged(caller.params, caller.tenant.create, self.services.settings.create_exclude_params)
+        return Wanted(caller, meeting_id, params, callbacks.hooks_of(params))
+
+    # --- placing -----------------------------------------------------------------------------------------------------
+
+    async def _placed(self, wanted: Wanted, unreachable: frozenset[str]) -> tuple[bool, Meeting]:
         """Return the meeting's row and whether it is this call's own claim; one that cannot stay is placed anew."""
-        known = self.snapshot.remembered(caller.tenant.id, meeting_id)
-        claimed, meeting = (False, known) if known else await self._claim(caller, meeting_id, unreachable)
+        known = self.snapshot.remembered(wanted.caller.tenant.id, wanted.meeting_id)
+        claimed, meeting = (False, known) if known else await self._claim(wanted, unreachable)
         if not claimed and not await self._can_stay(meeting):
             self.snapshot.forget(meeting.generation)
-            return await self._claim(caller, meeting_id, unreachable, instead_of=meeting)
+            return await self._claim(wanted, unreachable, instead_of=meeting)
         return claimed, meeting
 
     async def _can_stay(self, meeting: Meeting) -> bool:
@@ -92,33 +120,53 @@ class Creates:
         return not reply.succeeded or reply.text("running") == "true"
 
     async def _claim(
-        self, caller: Caller, meeting_id: str, unreachable: frozenset[str], instead_of: Meeting | None = None
+        self, wanted: Wanted, unreachable: frozenset[str], instead_of: Meeting | None = None
     ) -> tuple[bool, Meeting]:
         """Claim the meeting on one of the servers that may take it, or get the claim there is; one statement."""
-        tenant, cluster = caller.tenant, self.snapshot.declared.cluster
-        rule = TagRule.parse(tenant.create.tag(caller.params))
-        claim = runtime.Claim(
-            tenant=tenant.id,
-            meeting_id=meeting_id,
-            servers=[server for server in eligible(self.snapshot.takers, rule) if server not in unreachable],
-            reservation=cluster.reservation,
-            moderator_pw="".join(self.services.random.choices(_ALPHANUMERICS, k=8)),
-            secret=caller.secret,
-            voice_bridges=voice_bridges(meeting_id, self.services.settings.voice_bridge_len),
-        )
+        tenant = wanted.caller.tenant
+        rule = TagRule.parse(tenant.create.tag(wanted.caller.params))
+        servers = [server for server in eligible(self.snapshot.takers, rule) if server not in unreachable]
+        claim = self._claim_of(wanted, servers)
         async with self.services.database.use() as connection:
             if instead_of:
                 found = await runtime.place_anew(connection, claim, instead_of.generation)
             else:
                 found = await runtime.claim_meeting(connection, claim)
+            has = await runtime.usage(connection, tenant.id) if found is None and not instead_of else (0, 0)
         if found is None:
+            if bound := tenant.limits.reached(*has):
+                OVER_LIMIT.labels(tenant.name).inc()
+                raise TenantFull(bound)
             raise CreateFailed if unreachable else no_server(rule)
         return found
 
-    async def _create_new(self, caller: Caller, meeting: Meeting) -> Answer:
+    def _claim_of(self, wanted: Wanted, servers: list[str]) -> runtime.Claim:
+        tenant, cluster, settings = wanted.caller.tenant, self.snapshot.declared.cluster, self.services.settings
+        limits = tenant.limits
+        bounded = limits.max_meetings or limits.max_users or not self.snapshot.capped.isdisjoint(servers)
+        external = wanted.params.get("voiceBridge", "") if tenant.external_voice_bridge else ""
+        return runtime.Claim(
+            tenant=tenant.id,
+            meeting_id=wanted.meeting_id,
+            servers=servers,
+            reservation=cluster.reservation(wanted.params),
+            moderator_pw="".join(self.services.random.choices(_ALPHANUMERICS, k=8)),
+            secret=wanted.caller.secret,
+            voice_bridges=voice_bridges(wanted.meeting_id, settings.voice_bridge_len, external),
+            hooks=wanted.hooks,
+            hook_token=self._new_token() if wanted.hooks else "",
+            bounds=runtime.Bounds(limits.max_meetings, limits.max_users) if bounded else None,
+        )
+
+    def _new_token(self) -> str:
+        return self.services.random.randbytes(_TOKEN_BYTES).hex()
+
+    # --- creating ----------------------------------------------------------------------------------------------------
+
+    async def _create_new(self, wanted: Wanted, meeting: Meeting) -> Answer:
         """Create a claimed meeting on its server; whatever goes wrong, the claim is taken back."""
         try:
-            reply = await self._ask_create(caller, meeting, new=True)
+            reply = await self._ask_create(wanted, meeting, new=True)
         except BaseException:
             await asyncio.shield(self._release(meeting))
             raise
@@ -129,10 +177,11 @@ class Creates:
         self.snapshot.remember(replace(meeting, phase="running"))
         return Answer(wire.passed_on(reply))
 
-    async def _create_again(self, caller: Caller, meeting: Meeting) -> Answer:
+    async def _create_again(self, wanted: Wanted, meeting: Meeting) -> Answer:
         """Pass on a create of a meeting that there is: only its server can tell a duplicate from another's id."""
+        meeting = await self._with_hooks(wanted, meeting)
         try:
-            reply = await self._ask_create(caller, meeting, new=False)
+            reply = await self._ask_create(wanted, meeting, new=False)
         except UselessAnswer:
             raise
         except UpstreamFailed:
@@ -144,18 +193,29 @@ class Creates:
             self.snapshot.remember(replace(meeting, phase="running"))
         return Answer(wire.passed_on(reply))
 
-    async def _ask_create(self, caller: Caller, meeting: Meeting, *, new: bool) -> wire.Reply:
-        tenant, settings, cluster = caller.tenant, self.services.settings, self.snapshot.declared.cluster
-        server = self.servers.get(meeting.server)
+    async def _with_hooks(self, wanted: Wanted, meeting: Meeting) -> Meeting:
+        """Keep the hooks of a repeated create, unless this worker knows that they are kept; none takes none away."""
+        if set(wanted.hooks) <= set(meeting.hooks):
+            return meeting
+        secret, token = wanted.caller.secret, self._new_token()
+        async with self.services.database.use() as connection:
+            token = await rows.keep_hooks(connection, meeting, wanted.hooks, secret, token)
+        return replace(meeting, hooks=wanted.hooks, hook_token=token)
+
+    async def _ask_create(self, wanted: Wanted, meeting: Meeting, *, new: bool) -> wire.Reply:
+        tenant, server = wanted.caller.tenant, self.servers.get(meeting.server)
         params = for_create(
-            caller.params,
-            tenant.create,
+            wanted.params,
             Placement(server.tag, meeting.voice_bridge, meeting.moderator_pw.reveal(), new),
             tenant=(tenant.id, tenant.name) if tenant.name else None,
-            excluded=settings.create_exclude_params,
-            max_duration=cluster.max_meeting_duration,
+            max_duration=self.snapshot.declared.cluster.max_meeting_duration,
         )
-        return await self.servers.ask(server, "create", params, caller.slides)
+        if wanted.hooks:
+            base = callbacks.base_url(tenant.name, self.services.settings.url_host, wanted.caller.origin)
+            params = callbacks.intercepted(params, base, meeting.hook_token)
+        if payload := await self.payloads.for_create(tenant, server, new=new):
+            params[lrs.PARAM] = payload
+        return await self.servers.ask(server, "create", params, wanted.caller.slides)
 
     async def _release(self, meeting: Meeting) -> None:
         """Take a claim back; if Postgres is away, the poller will, when the meeting is not on its server."""
@@ -165,14 +225,13 @@ class Creates:
         except DatabaseAway:
             log.warning("a claim on server %s is left to the poller", meeting.server)
 
-    async def _settled(self, caller: Caller, meeting: Meeting) -> Meeting | None:
+    async def _settled(self, wanted: Wanted, meeting: Meeting) -> Meeting | None:
         """Wait for another call's create of this id where the order matters; None if it was given up.
 
         A create without passwords must reach the server after the first one: that brings a generated password, and
         BigBlueButton refuses it for a meeting that a call without any has already created.
         """
-        merged = caller.tenant.create.merge(caller.params)
-        if meeting.phase != "creating" or merged.get("attendeePW") or merged.get("moderatorPW"):
+        if meeting.phase != "creating" or wanted.params.get("attendeePW") or wanted.params.get("moderatorPW"):
             return meeting
         deadline = asyncio.get_running_loop().time() + _OTHERS_CREATE_S
         while asyncio.get_running_loop().time() < deadline:

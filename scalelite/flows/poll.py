@@ -149,11 +149,14 @@ class _Poll:
         """Write the statuses of servers that answered, and what becomes of their meetings; one transaction."""
         if not answers:
             return {}
-        listed = [(server, meeting.meeting_id) for server, meetings in answers.items() for meeting in meetings]
+        seen = [(server, meeting) for server, meetings in answers.items() for meeting in meetings]
+        listed = [(server, meeting.meeting_id) for server, meeting in seen]
         statuses = {server: self._good_status(server, meetings) for server, meetings in answers.items()}
         async with self.services.database.use(timeout_s=_DATABASE_S) as connection, connection.transaction():
             await runtime.write_statuses(connection, self.mark, statuses.values())
-            await runtime.count_meetings(connection, listed)
+            await runtime.count_meetings(
+                connection, [(server, meeting.meeting_id, meeting.users) for server, meeting in seen]
+            )
             missing = await runtime.missing_meetings(connection, self.mark, list(answers), listed)
             await runtime.count_missed(connection, [m.generation for m in missing if _verdict(m) == "count missed"])
             await runtime.forget_meetings(connection, [m.generation for m in missing if _verdict(m) == "remove"])

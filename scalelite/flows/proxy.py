@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from scalelite.core import wire
-from scalelite.core.params import for_join
+from scalelite.core.params import merged
 from scalelite.errors import MeetingNotFound, ServerUnavailable, UnsupportedRequest, UpstreamFailed
 from scalelite.flows import recordings
 from scalelite.flows.calls import Answer, check_content_type, verified
 from scalelite.flows.create import Creates
+from scalelite.flows.lrs import LrsPayloads
 from scalelite.flows.servers import Servers
 from scalelite.store import runtime
 
@@ -43,7 +44,8 @@ class Proxy:
     def of(cls, services: Services, snapshot: Snapshot, confirmations: Confirmations) -> Proxy:
         """Make a worker's proxy from what it has open."""
         servers = Servers(services.bbb, snapshot)
-        return cls(services, snapshot, servers, Creates(services, snapshot, servers, confirmations))
+        creates = Creates(services, snapshot, servers, confirmations, LrsPayloads(services))
+        return cls(services, snapshot, servers, creates)
 
     async def answer(self, request: Request) -> Answer:
         """Answer a call; raises the ApiError that the caller is told."""
@@ -107,7 +109,7 @@ class Proxy:
         server = self.servers.get(meeting.server)
         if self.servers.gone(server.id):
             raise ServerUnavailable
-        params = for_join(caller.params, caller.tenant.join, self.services.settings.join_exclude_params)
+        params = merged(caller.params, caller.tenant.join, self.services.settings.join_exclude_params)
         return Answer(location=self.servers.url(server, "join", wire.encode(params)))
 
     async def _meeting(self, caller: Caller) -> Meeting:
@@ -153,8 +155,6 @@ class Proxy:
             return tenant is not None and meeting.findtext("metadata/tenant-id") == tenant
 
         replies = await self.servers.ask_all("getMeetings")
-        for _, reply in replies:
-            wire.without_secrets(reply.root)
         return Answer(wire.meetings(_children(replies, "meetings/meeting", is_callers)))
 
     async def get_sessions(self, caller: Caller) -> Answer:
@@ -176,7 +176,12 @@ class Proxy:
 def _children(
     replies: list[tuple[str, wire.Reply]], path: str, is_callers: Callable[[str, etree._Element], bool]
 ) -> list[etree._Element]:
-    return [child for server, reply in replies for child in reply.root.iterfind(path) if is_callers(server, child)]
+    return [
+        child
+        for server, reply in replies
+        for child in wire.without_ours(reply).iterfind(path)
+        if is_callers(server, child)
+    ]
 
 
 _CALLS: Final[dict[str, tuple[tuple[str, ...], Callable[[Proxy, Caller], Awaitable[Answer]] | None]]] = {

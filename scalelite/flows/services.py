@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from scalelite.edge.bbb import BbbClient
     from scalelite.edge.disk import Disk
     from scalelite.edge.folders import Storage
+    from scalelite.edge.outbound import Outbound
     from scalelite.settings import Settings
     from scalelite.store.db import Database
 
@@ -24,6 +25,7 @@ class Services:
     settings: Settings
     database: Database
     bbb: BbbClient
+    outbound: Outbound
     now_ms: Callable[[], int]
     new_id: Callable[[], UUID]
     random: Random

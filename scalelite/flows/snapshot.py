@@ -52,6 +52,7 @@ class Snapshot:
         self._by_generation: dict[int, tuple[UUID, str]] = {}
         self.statuses: dict[str, ServerStatus] = {}
         self.takers: Mapping[str, list[str]] = {}
+        self.capped: frozenset[str] = frozenset()
 
     # --- declared and observed ---------------------------------------------------------------------------------------
 
@@ -162,3 +163,4 @@ class Snapshot:
             if may_take_meetings(server, status, self._holds.get(server.id)):
                 takers.setdefault(server.tag, []).append(server.id)
         self.takers = takers
+        self.capped = frozenset(server.id for server in self._declared.servers.values() if server.max_meetings)

@@ -38,10 +38,11 @@ async def rotate(connection: Connection, target: Sealer, *, lock_timeout_s: floa
 
     async with apply_lock(connection, lock_timeout_s):
         # Nobody claims a meeting with an old key meanwhile, and no poll locks its rows in another order than we do.
-        await connection.execute("LOCK TABLE meeting IN SHARE ROW EXCLUSIVE MODE")
+        await connection.execute("LOCK TABLE meeting, callback_hook, callback IN SHARE ROW EXCLUSIVE MODE")
         await _servers(connection, reseal)
         await _tenants(connection, reseal)
         await _meetings(connection, reseal)
+        await _callbacks(connection, reseal)
         if target.key_id == CLEAR:
             await connection.execute("UPDATE version SET sealed = NULL WHERE sealed IS NOT NULL")
         else:
@@ -59,6 +60,8 @@ async def keys_in_use(connection: Connection) -> Counter[str]:
                                       lrs #>> '{oidc,client_secret}']) FROM tenant
         UNION ALL SELECT unnest(ARRAY[secret, moderator_pw]) FROM meeting
         UNION ALL SELECT sealed FROM version
+        UNION ALL SELECT secret FROM callback_hook
+        UNION ALL SELECT secret FROM callback
         """
     )
     return Counter(key_of(row["stored"]) for row in await cursor.fetchall() if row["stored"])
@@ -121,6 +124,29 @@ async def _versions(connection: Connection, reseal: Reseal) -> None:
          WHERE v.kind = n.kind AND v.name = n.name AND v.param = n.param AND v.to_rev = n.to_rev
         """,
         (Jsonb(rows),),
+    )
+
+
+async def _callbacks(connection: Connection, reseal: Reseal) -> None:
+    """Hooks and deliveries hold the secret of their meeting's create, bound to the meeting."""
+    hooks = await _all(connection, "SELECT generation, name, tenant::text, meeting_id, secret FROM callback_hook")
+    deliveries = await _all(connection, "SELECT id, tenant::text, meeting_id, secret FROM callback")
+    for row in (*hooks, *deliveries):
+        row["secret"] = reseal(row["secret"], f"{meeting_identity(row['tenant'], row['meeting_id'])}/secret")
+    await connection.execute(
+        """
+        UPDATE callback_hook h SET secret = n.secret
+          FROM jsonb_to_recordset(%s) AS n (generation bigint, name text, secret text)
+         WHERE h.generation = n.generation AND h.name = n.name
+        """,
+        (Jsonb(hooks),),
+    )
+    await connection.execute(
+        """
+        UPDATE callback c SET secret = n.secret
+          FROM jsonb_to_recordset(%s) AS n (id bigint, secret text) WHERE c.id = n.id
+        """,
+        (Jsonb(deliveries),),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
+from scalelite.core.callbacks import END_PATHS
 from scalelite.core.model import Meeting, Secret, ServerStatus
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing import LiteralString
     from uuid import UUID
 
+    from scalelite.core.callbacks import Hook
     from scalelite.core.model import State
     from scalelite.core.plan import Hold
     from scalelite.store.db import Connection
@@ -34,8 +36,19 @@ def meeting_identity(tenant: UUID, meeting_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a tenant may have at the same time before new meetings are refused; 0: no bound."""
+
+    max_meetings: int = 0
+    max_users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
-    """Asks for a meeting on one of `servers`; `reservation` is load before the multiplier."""
+    """Asks for a meeting on one of `servers`; `reservation` is load before the multiplier.
+
+    `hooks` are kept with it. With `bounds`, those of the tenant and of the servers' meetings are minded.
+    """
 
     tenant: UUID
     meeting_id: str
@@ -44,13 +57,17 @@ class Claim:
     moderator_pw: str
     secret: str
     voice_bridges: Sequence[str]
+    hooks: Sequence[Hook] = ()
+    hook_token: str = ""
+    bounds: Bounds | None = None
 
 
 async def claim_meeting(connection: Connection, claim: Claim) -> tuple[bool, Meeting] | None:
     """Return the meeting and whether this call claimed it; None if no server was eligible. One statement."""
-    return await _claimed(
-        connection, f"{_CLAIM} FROM claim_meeting({_CLAIM_ARGUMENTS}) c", _arguments(claim, connection.sealer)
-    )
+    if claim.bounds is None:
+        return await _claimed(connection, f"claim_meeting({_CLAIM_ARGUMENTS})", claim)
+    function = f"claim_within_bounds(%(max_meetings)s, %(max_users)s, {_CLAIM_ARGUMENTS})"
+    return await _claimed(connection, function, claim, **asdict(claim.bounds))
 
 
 async def place_anew(connection: Connection, claim: Claim, generation: int) -> tuple[bool, Meeting] | None:
@@ -58,39 +75,80 @@ async def place_anew(connection: Connection, claim: Claim, generation: int) -> t
 
     None if no other server was eligible: then nothing was given up.
     """
-    query = f"{_CLAIM} FROM place_meeting_anew(%(generation)s, {_CLAIM_ARGUMENTS}) c"
-    arguments = {**_arguments(claim, connection.sealer), "generation": generation}
-    return await _claimed(connection, query, arguments)
+    function = f"place_meeting_anew(%(generation)s, {_CLAIM_ARGUMENTS})"
+    more = {"generation": generation, "end_hooks": list(END_PATHS)}
+    return await _claimed(connection, function, claim, f", dropped AS ({DROP_END_HOOKS})", **more)
 
 
 _CLAIM: Final = """
 SELECT c.claimed, (c.claim).tenant, (c.claim).meeting_id, (c.claim).server, (c.claim).generation,
        (c.claim).phase, (c.claim).moderator_pw, (c.claim).voice_bridge
-"""
+  FROM """
 _CLAIM_ARGUMENTS: Final = (
     "%(tenant)s, %(meeting_id)s, %(servers)s, %(reservation)s, %(moderator_pw)s, %(secret)s, %(voice_bridges)s"
 )
 
 
-def _arguments(claim: Claim, sealer: Sealer) -> dict[str, object]:
-    identity = meeting_identity(claim.tenant, claim.meeting_id)
+# Both are parts of a statement that has made or found a meeting `m`.
+# A repeated create adds and replaces, and the first token stays: the meeting's server knows that one.
+KEEP_HOOKS: Final = """
+INSERT INTO callback_hook (generation, name, tenant, meeting_id, server, url, secret, token)
+SELECT m.generation, hook.name, m.tenant, m.meeting_id, m.server, hook.url, %(hook_secret)s, %(hook_token)s
+  FROM m, unnest(%(hook_names)s::text[], %(hook_urls)s::text[]) AS hook (name, url)
+ON CONFLICT (generation, name) DO UPDATE SET url = EXCLUDED.url, secret = EXCLUDED.secret
+RETURNING token
+"""
+# The server that lost a meeting must not say that it has ended.
+DROP_END_HOOKS: Final = """
+DELETE FROM callback_hook h USING m
+ WHERE m.claimed AND h.generation = %(generation)s AND h.name = ANY (%(end_hooks)s)
+"""
+
+
+def hook_arguments(hooks: Sequence[Hook], secret: str, token: str) -> dict[str, object]:
+    """Return the parameters of KEEP_HOOKS; the secret as it is stored."""
     return {
-        "tenant": claim.tenant,
-        "meeting_id": claim.meeting_id,
-        "servers": list(claim.servers),
-        "reservation": claim.reservation,
-        "moderator_pw": sealer.seal(claim.moderator_pw, f"{identity}/moderator_pw"),
-        "secret": sealer.seal(claim.secret, f"{identity}/secret"),
-        "voice_bridges": list(claim.voice_bridges),
+        "hook_secret": secret,
+        "hook_token": token,
+        "hook_names": [hook.name for hook in hooks],
+        "hook_urls": [hook.url for hook in hooks],
     }
 
 
 async def _claimed(
-    connection: Connection, query: LiteralString, arguments: dict[str, object]
+    connection: Connection, function: LiteralString, claim: Claim, also: LiteralString = "", **more: object
 ) -> tuple[bool, Meeting] | None:
+    identity, seal = meeting_identity(claim.tenant, claim.meeting_id), connection.sealer.seal
+    secret = seal(claim.secret, f"{identity}/secret")
+    arguments = {
+        "tenant": claim.tenant,
+        "meeting_id": claim.meeting_id,
+        "servers": list(claim.servers),
+        "reservation": claim.reservation,
+        "moderator_pw": seal(claim.moderator_pw, f"{identity}/moderator_pw"),
+        "secret": secret,
+        "voice_bridges": list(claim.voice_bridges),
+        **more,
+    }
+    column: LiteralString = ""
+    if claim.hooks:
+        also += f", kept AS ({KEEP_HOOKS})"
+        column = ", (SELECT min(token) FROM kept) AS hook_token"
+        arguments |= hook_arguments(claim.hooks, secret, claim.hook_token)
+    query: LiteralString = f"WITH m AS MATERIALIZED ({_CLAIM}{function} c){also} SELECT m.*{column} FROM m"  # noqa: S608
     cursor = await connection.execute(query, arguments)
     row = await cursor.fetchone()
-    return (row.pop("claimed"), _meeting(row, connection.sealer)) if row else None
+    return (row.pop("claimed"), replace(_meeting(row, connection.sealer), hooks=tuple(claim.hooks))) if row else None
+
+
+async def usage(connection: Connection, tenant: UUID) -> tuple[int, int]:
+    """Return how many meetings a tenant has, and how many users the last polls saw in them."""
+    cursor = await connection.execute(
+        "SELECT count(*) AS meetings, coalesce(sum(users), 0)::bigint AS users FROM meeting WHERE tenant = %s",
+        (tenant,),
+    )
+    row = await cursor.fetchone()
+    return (row["meetings"], row["users"]) if row else (0, 0)
 
 
 async def find_meeting(connection: Connection, tenant: UUID, meeting_id: str) -> Meeting | None:
@@ -132,8 +190,14 @@ async def confirm_meetings(connection: Connection, generations: Sequence[int]) -
 
 
 async def release_claim(connection: Connection, generation: int) -> None:
-    """Take a claim back, with its reservation; not if another call of the same id has confirmed it."""
-    await connection.execute("DELETE FROM meeting WHERE generation = %s AND phase = 'creating'", (generation,))
+    """Take a claim back, with its reservation and hooks; not if another call of the same id has confirmed it."""
+    await connection.execute(
+        """
+        WITH gone AS (DELETE FROM meeting WHERE generation = %s AND phase = 'creating' RETURNING generation)
+        DELETE FROM callback_hook h USING gone WHERE h.generation = gone.generation
+        """,
+        (generation,),
+    )
 
 
 async def mark_ending(connection: Connection, generation: int) -> None:
@@ -255,17 +319,17 @@ async def write_statuses(connection: Connection, mark: PollMark, statuses: Itera
     )
 
 
-async def count_meetings(connection: Connection, listed: Sequence[tuple[str, str]]) -> None:
-    """Mark meetings (server, id) that a poll listed: their load is in the polled load from now on."""
+async def count_meetings(connection: Connection, listed: Sequence[tuple[str, str, int]]) -> None:
+    """Mark meetings (server, id, users) that a poll listed: their load is in the polled load from now on."""
     await connection.execute(
         """
-        UPDATE meeting m SET counted = true, missed = 0,
+        UPDATE meeting m SET counted = true, missed = 0, users = seen.users,
                phase = CASE m.phase WHEN 'creating' THEN 'running' ELSE m.phase END
-          FROM unnest(%s::text[], %s::text[]) AS seen (server, meeting_id)
+          FROM unnest(%s::text[], %s::text[], %s::int[]) AS seen (server, meeting_id, users)
          WHERE m.server = seen.server AND m.meeting_id = seen.meeting_id
-           AND (NOT m.counted OR m.missed > 0 OR m.phase = 'creating')
+           AND (NOT m.counted OR m.missed > 0 OR m.phase = 'creating' OR m.users <> seen.users)
         """,
-        ([server for server, _ in listed], [meeting_id for _, meeting_id in listed]),
+        tuple([row[place] for row in listed] for place in range(3)),
     )
 
 

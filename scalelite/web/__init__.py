@@ -14,7 +14,7 @@ from scalelite.errors import DatabaseAway, ServiceNotReady
 from scalelite.flows.confirm import Confirmations
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
-from scalelite.web import bbb_api, ops
+from scalelite.web import bbb_api, callbacks, ops
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> Ap
     app.before_server_start(_open)
     app.after_server_stop(_close)
     bbb_api.add_routes(app)
+    callbacks.add_routes(app)
     ops.add_routes(app)
     return app
 

@@ -14,6 +14,7 @@ import uvloop
 
 from scalelite import logs
 from scalelite.errors import PortTaken
+from scalelite.flows.callbacks import deliver_forever
 from scalelite.flows.poll import poll_forever
 from scalelite.web import create_app
 from scalelite.web.supervisor import Program, Supervisor
@@ -124,11 +125,11 @@ def run_poller(settings: Settings, conninfo: str) -> None:
 async def _poll(settings: Settings, conninfo: str) -> None:
     stop = stop_event()
     async with open_services(settings, conninfo, name="scalelite poller") as services:
-        polling = asyncio.create_task(poll_forever(services))
+        work = [asyncio.create_task(endless) for endless in (poll_forever(services), deliver_forever(services))]
         stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([polling, stopped], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if polling.done():
-            polling.result()
-        polling.cancel()
-        await asyncio.wait([polling])
+        done, _ = await asyncio.wait([*work, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        for task in (*work, stopped):
+            task.cancel()
+        await asyncio.wait([*work, stopped])

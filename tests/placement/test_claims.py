@@ -115,7 +115,7 @@ async def test_a_reservation_outlives_a_poll_that_did_not_list_its_meeting(conne
     mark = await runtime.begin_poll(connection)
     await runtime.claim_meeting(connection, claim_of("late", servers))
     await runtime.write_statuses(connection, mark, [ServerStatus("a0", "online", meetings=1, load=NEW_MEETING)])
-    await runtime.count_meetings(connection, [("a0", "early")])
+    await runtime.count_meetings(connection, [("a0", "early", 0)])
     assert await runtime.reserved_loads(connection) == {"a0": (NEW_MEETING, 1)}
 
 

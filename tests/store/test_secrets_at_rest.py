@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalelite.core.callbacks import ENDED, Hook
 from scalelite.core.model import Declared, Key, Kind, LrsBasic, LrsOidc, LrsSpec, Secret, ServerSpec, TenantSpec
 from scalelite.core.plan import diff
 from scalelite.errors import SecretUnreadable
-from scalelite.store import runtime, specs
+from scalelite.store import callbacks, runtime, specs
 from scalelite.store.db import apply_lock, connect
 from scalelite.store.rotation import keys_in_use, rotate
 from scalelite.store.seal import CLEAR, Sealer, key_of
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 OLD, NEW = "old key " + "o" * 32, "new key " + "n" * 32
 TENANT = UUID(int=7)
 CANARY = "canary-0123456789abcdef"
-SECRETS = 10  # as WANTED and the meeting of `fill` have them
+SECRETS = 12  # as `wanted`, and the meeting, hook and delivery of `fill` have them
 
 
 def secret(number: int) -> Secret:
@@ -77,8 +78,12 @@ async def declare(connection: Connection, declared: Declared) -> None:
 
 async def fill(connection: Connection) -> None:
     await declare(connection, wanted())
-    claim = runtime.Claim(TENANT, "m", ["a"], 1.0, f"{CANARY}-9", f"{CANARY}-10", ["12345"])
+    hook = Hook(ENDED, "https://client.example/")
+    claim = runtime.Claim(TENANT, "m", ["a"], 1.0, f"{CANARY}-9", f"{CANARY}-10", ["12345"], [hook], "token")
     assert await runtime.claim_meeting(connection, claim)
+    async with connection.transaction():
+        (kept,) = await callbacks.recording_hooks(connection, TENANT, "m", [ENDED])
+        await callbacks.enqueue(connection, kept, "meeting ended", kept.url)
 
 
 async def read(connection: Connection) -> Declared:
@@ -86,6 +91,8 @@ async def read(connection: Connection) -> Declared:
     meeting = await runtime.find_meeting(connection, TENANT, "m")
     assert meeting
     assert meeting.moderator_pw == Secret(f"{CANARY}-9")
+    (call,) = await callbacks.take_due(connection, 1, 0)
+    assert call.secret == f"{CANARY}-10"
     objects = (await specs.load_live(connection)).declared.objects
     return Declared({key: spec for key, spec in objects.items() if key.name})
 
@@ -114,7 +121,7 @@ async def test_no_secret_is_in_the_database_in_clear(database: str) -> None:
 async def test_without_keys_secrets_are_stored_in_clear(database: str) -> None:
     async with with_keys(database) as connection:
         await fill(connection)
-        assert all(f"{CANARY}-{number}" in everything(database) for number in range(1, SECRETS + 1))
+        assert all(f"{CANARY}-{number}" in everything(database) for number in range(1, 11))
         assert (await read(connection)).objects == wanted().objects
 
 
