@@ -95,7 +95,6 @@ class VaultError(ScaleliteError):
     def __init__(self, reason: str, label: str = "") -> None:
         about = f" (vault id {label})" if label else ""
         super().__init__(f"{reason}{about}", hint="give --vault-password-file, --vault-id or --ask-vault-pass")
-        self.reason = f"{reason}{about}"
 
 
 class StalePlan(ScaleliteError):

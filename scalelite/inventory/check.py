@@ -22,28 +22,33 @@ from scalelite.core.model import (
 )
 from scalelite.inventory.entries import (
     ClusterEntry,
+    GroupEntry,
     LrsEntry,
     Safety,
     ServerEntry,
     SettingEntry,
     TenantEntry,
 )
+from scalelite.inventory.groups import ALL, UNGROUPED, read_groups
+from scalelite.inventory.merge import copied
 from scalelite.inventory.places import Places, flat
-from scalelite.inventory.tree import BROKEN, Map, Seq
+from scalelite.inventory.render import Scope
+from scalelite.inventory.tree import BROKEN, NOTHING, Map, Seq
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scalelite.inventory.groups import Groups
     from scalelite.inventory.problems import Path, Report
-    from scalelite.inventory.render import Renderer, Variables
+    from scalelite.inventory.render import Renderer
     from scalelite.inventory.source import Mark
 
 M = TypeVar("M", bound=BaseModel)
 
 # What `servers yaml --verbose` adds; with any of them, `state` beside `enabled` is what was observed, too.
 OBSERVED: Final = frozenset({"load", "online", "bbb_version"})
-_RANGE: Final = re.compile(r"\[\w+:\w+(:\d+)?\]")
 _STATES: Final = ("enabled", "cordoned", "disabled")
+_GROUP: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -75,10 +80,14 @@ class Taken(dict[Any, Owner]):
 class Checker:
     """Checks one tree; what is right goes to `objects` and `places`, what is wrong is reported."""
 
-    def __init__(self, renderer: Renderer, variables: Variables, report: Report) -> None:
+    def __init__(self, renderer: Renderer, variables: Map, report: Report) -> None:
         self._renderer = renderer
-        self._variables = variables
         self._report = report
+        self._variables = Scope(renderer, ("vars",), NOTHING, variables, called="vars")
+        # What the templates of the object at hand may use, besides what all may.
+        self._scope = self._variables
+        self._names: dict[str, Any] = {"vars": self._variables}
+        self._common = NOTHING
         self.objects: dict[Key, AnySpec] = {}
         self.places = Places()
         self.safety = Safety()
@@ -88,29 +97,60 @@ class Checker:
 
     # --- sections -------------------------------------------------------------------------------------------------
 
-    def servers(self, tree: Map) -> None:
-        """Check the section `servers`."""
+    def variables(self) -> None:
+        """Check the section `vars`."""
+        self._variables.render_all()
+
+    def groups(self, tree: Map, paths: dict[Mark, Path]) -> Groups:
+        """Check the section `groups`, and join it with the variables of groups and hosts."""
+        entries: dict[str, GroupEntry] = {}
+        for name, written in tree.get("groups", NOTHING).items():
+            mark, path = tree["groups"].marks[name], ("groups", name)
+            if self._is_map(written, path, mark) and self._is_group_name(name, written, path, mark):
+                members = copied(written)
+                variables = {"vars": members.pop("vars")} if "vars" in members else {}
+                members = self._renderer.value(members, path, mark, self._names)
+                where = Where(path, written, mark)
+                if entry := self._checked(GroupEntry, GroupEntry, {**members, **variables}, where):
+                    entries[name] = entry
+        groups = read_groups(tree, entries, self._report, paths)
+        self._common = groups.common()
+        self._names["groups"] = groups.members
+        return groups
+
+    def _is_group_name(self, name: str, written: Map, path: Path, mark: Mark) -> bool:
+        if not _GROUP.fullmatch(name):
+            message = "may have only letters, digits, '_', '.' and '-'. Rename the group."
+            self._report("SL118", path, message, mark, at_key=True)
+        elif name in {ALL, UNGROUPED} and (other := next((key for key in written if key != "vars"), None)):
+            message = f"who is in {name} is never written. Remove this key; only vars may stand here."
+            self._report("SL119", (*path, other), message, written.marks[other], at_key=True)
+        else:
+            return True
+        return False
+
+    def servers(self, tree: Map, groups: Groups, ranges: Mapping[str, str]) -> None:
+        """Check the section `servers`; of one that a range made, the path is that of the range."""
         for name, entry in tree.items():
-            mark, path = tree.marks[name], ("servers", name)
-            if _RANGE.search(name):
-                message = "ranges of servers are not supported yet. Write each server out."
-                self._report("SL192", path, message, mark, at_key=True)
-            elif self._is_map(entry, path, mark):
-                names = {"server": {"id": name}, "vars": self._variables}
-                self._server(name, self._renderer.value(entry, path, mark, names), mark)
+            mark, path = tree.marks[name], ("servers", ranges.get(name, name))
+            if self._is_map(entry, path, mark):
+                keys, free = groups.resolve(name, entry)
+                names = self._enter(keys, free, path, {"id": name}, "server", group_names=groups.of(name))
+                self._server(name, self._renderer.value(keys, path, mark, names), mark, path)
 
     def tenants(self, tree: Map) -> None:
         """Check the section `tenants`."""
         for name, entry in tree.items():
             mark, path = tree.marks[name], ("tenants", name)
             if self._is_map(entry, path, mark):
-                names = {"tenant": {"name": name}, "vars": self._variables}
+                names = self._enter(entry, self._common, path, {"name": name}, "tenant")
                 self._tenant(name, self._renderer.value(entry, path, mark, names), mark)
 
     def cluster(self, tree: Map, mark: Mark) -> None:
         """Check the section `cluster`."""
         path = ("cluster",)
-        tree = self._renderer.value(tree, path, mark, {"vars": self._variables})
+        names = self._enter(tree, self._common, path, {})
+        tree = self._renderer.value(tree, path, mark, names)
         data: dict[str, Any] = dict(tree)
         for call in ("create", "join"):
             if isinstance(tree.get(call), Map):
@@ -120,13 +160,19 @@ class Checker:
 
     def guards(self, tree: Map, mark: Mark) -> None:
         """Check the section `safety`."""
-        tree = self._renderer.value(tree, ("safety",), mark, {"vars": self._variables})
+        tree = self._renderer.value(tree, ("safety",), mark, self._names)
         self.safety = self._checked(Safety, Safety, dict(tree), Where(("safety",), tree, mark)) or self.safety
+
+    def _enter(
+        self, keys: Map, free: Map, path: Path, fixed: Mapping[str, Any], called: str = "own", **more: Any
+    ) -> Mapping[str, Any]:
+        """Return what the templates of one object may use."""
+        self._scope = Scope(self._renderer, path, keys, free, fixed=fixed, names={**self._names, **more}, called=called)
+        return self._scope.names
 
     # --- servers --------------------------------------------------------------------------------------------------
 
-    def _server(self, name: str, tree: Map, mark: Mark) -> None:
-        path = ("servers", name)
+    def _server(self, name: str, tree: Map, mark: Mark, path: Path) -> None:
         data = {"url": f"https://{name}/bigbluebutton/api", **tree}
         if "enabled" in tree or "state" in tree:
             self._state(data, tree, path)
@@ -137,7 +183,9 @@ class Checker:
         spec = self._checked(ServerSpec, ServerEntry, data, Where(path, tree, mark))
         self._not_empty("secret", tree, path)
         if key := _url_key(spec.url if spec is not None else data["url"]):
-            self._unique(self._urls, key, (*path, "url"), tree.marks.get("url"), mark)
+            written = "url" in tree
+            owner = Owner(name, tree.marks["url"] if written else mark, at_key=not written)
+            self._unique(self._urls, key, (*path, "url"), owner)
         if spec is not None:
             self._keep(Key(Kind.SERVER, name), spec, mark, tree.marks)
 
@@ -228,14 +276,15 @@ class Checker:
     def _unique_tenant(self, data: dict[str, Any], tree: Map, path: Path) -> None:
         if isinstance(data.get("id"), UUID) and data["id"] != SENTINEL_TENANT:
             mark = tree.marks["id"]
-            self._unique(self._ids, data["id"], (*path, "id"), mark, mark)
+            self._unique(self._ids, data["id"], (*path, "id"), Owner(data["name"], mark, at_key=False))
         hosts = tree.get("hosts")
         if not isinstance(hosts, Seq):
             return
         for at, host in enumerate(hosts):
             if isinstance(host, str):
                 mark = hosts.marks[at]
-                self._unique(self._hosts, host.lower(), (*path, "hosts", at), mark, mark)
+                owner = Owner(data["name"], mark, at_key=False)
+                self._unique(self._hosts, host.lower(), (*path, "hosts", at), owner)
 
     # --- values ---------------------------------------------------------------------------------------------------
 
@@ -282,9 +331,8 @@ class Checker:
         if tree.get(field) == "":
             self._report("SL115", (*path, field), "is empty. Give it a value.", tree.marks[field])
 
-    def _unique(self, taken: Taken, value: Any, path: Path, mark: Mark | None, instead: Mark) -> None:
-        """Report a value that another object has, too; `instead` is the object's mark, where the value is a default."""
-        owner = Owner(str(path[1]), mark or instead, at_key=mark is None)
+    def _unique(self, taken: Taken, value: Any, path: Path, owner: Owner) -> None:
+        """Report a value that another object has, too."""
         first = taken.setdefault(value, owner)
         if first is not owner:
             place = first.mark.key_place if first.at_key else first.mark.place
@@ -320,8 +368,11 @@ class Checker:
 
     def _origin(self, mark: Mark) -> Mark | None:
         """Return where the variable stands that a template takes its value from."""
-        written = mark.written
-        return self._variables.place_of(_NAME.findall(written)) if "{{" in written else None
+        if "{{" not in (written := mark.written):
+            return None
+        scopes = (self._scope, self._variables)
+        marks = (scope.mark_of(name) for name in _NAME.findall(written) for scope in scopes)
+        return next((found for found in marks if found is not None and found != mark), None)
 
     def _nulls(self, tree: Map, path: Path) -> None:
         for key, value in tree.items():

@@ -256,6 +256,23 @@ class Safety(Entry):
     )
 
 
+class GroupEntry(Entry):
+    """A group of servers, as in Ansible. `all` and `ungrouped` may have `vars` alone."""
+
+    servers: list[str] = Field(
+        [],
+        description="Its servers: ids, ranges, globs, or ~ and a regular expression.",
+        examples=[["bbb[01:05].example.com", "~^big-.*"]],
+    )
+    children: list[str] = Field([], description="Groups whose servers are in it, too.", examples=[["huge"]])
+    vars: dict[str, Any] = Field(
+        {},
+        description="Defaults for its servers' keys, and free variables for their templates.",
+        examples=[{"load_multiplier": 0.5, "tag": "large"}],
+    )
+    priority: int = Field(1, description="Of groups of one level, the variables of the highest count.", examples=[10])
+
+
 class InventoryFile(Entry):
     """An inventory of a BigBlueButton cluster. A section that is absent is not managed; `{}` asks for none."""
 
@@ -273,6 +290,11 @@ class InventoryFile(Entry):
         description="All servers: id to entry (servers:sync), or a list of url and secret (servers:addAll).",
         examples=[{"bbb1.example.com": {"secret": "{{ lookup('env', 'BBB1_SECRET') }}"}}],
     )
+    groups: dict[str, GroupEntry] = Field(
+        {},
+        description="Groups of servers, whose variables are defaults for the servers' keys.",
+        examples=[{"large": {"servers": ["bbb[01:05].example.com"], "vars": {"load_multiplier": 0.5}}}],
+    )
     tenants: dict[str, TenantEntry] = Field(
         {},
         description="All tenants: name to entry.",
@@ -289,7 +311,7 @@ OPEN_KEYS: Final = (
     _field_names(
         [
             ServerEntry, SettingEntry, TenantEntry, LrsEntry, LrsBasic, LrsOidc, Limits, Retention, CallParamsEntry,
-            ClusterEntry, LoadSpec, type(LoadSpec().weights), HealthSpec, SizeHint, Safety, InventoryFile,
+            ClusterEntry, LoadSpec, type(LoadSpec().weights), HealthSpec, SizeHint, Safety, GroupEntry, InventoryFile,
         ]
     )
     - SECRET_KEYS

@@ -23,9 +23,9 @@ from ruamel.yaml.events import (
 )
 
 from scalelite.core.model import MASK, RESERVED_PARAMS
-from scalelite.inventory.entries import OPEN_KEYS
+from scalelite.inventory.entries import OPEN_KEYS, ServerEntry
 from scalelite.inventory.parse import events, needs_pure
-from scalelite.inventory.problems import SECRET_KEYS, is_secret, printable
+from scalelite.inventory.problems import SECRET_KEYS, is_free, is_secret, printable
 from scalelite.inventory.templates import names_env
 
 if TYPE_CHECKING:
@@ -52,7 +52,13 @@ def is_open(path: Path, text: str) -> bool:
     if names_env(text):
         return True
     names = [part for part in path if isinstance(part, str)]
-    if len(names) < 2 or is_secret(path) or _USER_IN_URL.search(text):
+    if len(names) < 2 or _USER_IN_URL.search(text):
+        return False
+    if is_free(path):
+        # Of variables, what a server's key says is open, and nothing in a mapping.
+        depth = 4 if path[0] == "groups" else 3
+        return len(path) == depth and path[-1] in ServerEntry.model_fields and path[-1] not in SECRET_KEYS
+    if is_secret(path):
         return False
     if names[-1].lower() in RESERVED_PARAMS:
         return False
@@ -62,7 +68,7 @@ def is_open(path: Path, text: str) -> bool:
 def shown_value(path: Path, mark: Mark) -> str:
     """Return `, got X` with the value as it is written; nothing for secrets, templates and long texts."""
     written = mark.written
-    if len(written) > 60 or "\n" in written or "{{" in written or not is_open(path, written):
+    if mark.source.vaulted or len(written) > 60 or "\n" in written or "{{" in written or not is_open(path, written):
         return ""
     return f", got {printable(written)}"
 
@@ -137,13 +143,14 @@ class Excerpts:
         match = _FIRST_KEY.fullmatch(self._source.text[start:end])
         if not match or self._read_to > start + len(match[1]):
             return MASK, 1
-        head = match[1] + match[2] + match[3] if match[2] in OPEN_KEYS else ""
-        if not head or "," in match[4] or not is_open(("", match[2]), match[4]):
+        # Of what may stand among variables, too, only what is known to be a server's.
+        if match[2] not in ServerEntry.model_fields or "," in match[4] or not is_open(("", match[2]), match[4]):
             return MASK, 1
+        head = match[1] + match[2] + match[3]
         return _fit(printable((head + _COMMENT.sub("", match[4])).replace("\t", " ")), offset - start + 1)
 
     def _read(self, get_event: Callable[[], Any]) -> None:
-        frames: list[_Frame] = [_Frame((), is_map=False)]
+        frames: list[_Frame] = [_Frame(self._source.root, is_map=False, is_root=True)]
         while (event := get_event()).__class__ is not StreamEndEvent:
             self._take(event, frames)
             self._read_to = event.end_mark.index
@@ -166,8 +173,9 @@ class Excerpts:
 class _Frame:
     """An open mapping or list, and what comes next in it."""
 
-    def __init__(self, path: Path, *, is_map: bool) -> None:
+    def __init__(self, path: Path, *, is_map: bool, is_root: bool = False) -> None:
         self.path = path
+        self.is_root = is_root
         self.is_map = is_map
         self.key: str | None = None
         self.index = 0
@@ -177,7 +185,7 @@ class _Frame:
         """The path of the value that comes next."""
         if self.is_map:
             return (*self.path, self.key or "?")
-        return (*self.path, self.index) if self.path else ()
+        return self.path if self.is_root else (*self.path, self.index)
 
     def shows(self, text: str) -> bool:
         """Tell whether the scalar that comes next may be shown: a key, or an open value."""

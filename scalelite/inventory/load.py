@@ -6,30 +6,31 @@ import gc
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, BinaryIO
 
-from scalelite.core.model import Declared, Kind, Section
+from scalelite.core.model import Declared, Kind
 from scalelite.errors import InventoryInvalid
 from scalelite.inventory.check import Checker
-from scalelite.inventory.entries import InventoryFile, Safety
-from scalelite.inventory.files import read
+from scalelite.inventory.documents import MANAGED, document, expanded
+from scalelite.inventory.entries import Safety
+from scalelite.inventory.files import Reader
+from scalelite.inventory.groups import Groups, no_groups
 from scalelite.inventory.merge import join, overlay
-from scalelite.inventory.parse import parse
-from scalelite.inventory.problems import Path, Problem, nearest, path_text, printable
-from scalelite.inventory.render import Renderer, Variables
+from scalelite.inventory.problems import Path, Problem, path_text, printable
+from scalelite.inventory.render import Renderer
 from scalelite.inventory.source import Mark, SourceFile
-from scalelite.inventory.tree import BROKEN, Map, Seq
+from scalelite.inventory.templates import Lookups
+from scalelite.inventory.tree import NOTHING, Map
+from scalelite.inventory.vault import Vaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from scalelite.core.model import Place
     from scalelite.inventory.excerpt import Excerpts
     from scalelite.inventory.files import InventoryPath
     from scalelite.inventory.source import Source
-
-_MANAGED: Final[tuple[Section, ...]] = ("cluster", "servers", "tenants")
+    from scalelite.inventory.vault import Password
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Inventory:
     warnings: tuple[Problem, ...] = ()
     # Ids of servers that were made of their url (list form): the live server with that url is meant, if there is one.
     ids_from_urls: frozenset[str] = frozenset()
+    groups: Groups = field(default_factory=no_groups)
 
     @property
     def counts(self) -> Mapping[Kind, int]:
@@ -50,138 +52,72 @@ class Inventory:
 
 
 def load_inventory(
-    paths: Sequence[InventoryPath], *, environment: Mapping[str, str], stdin: BinaryIO | None = None
+    paths: Sequence[InventoryPath],
+    *,
+    environment: Mapping[str, str],
+    stdin: BinaryIO | None = None,
+    passwords: Callable[[], Sequence[Password]] = tuple,
 ) -> Inventory:
-    """Load the inventories at some paths, of which a later one wins; raises InventoryInvalid with all problems."""
+    """Load the inventories at some paths, of which a later one wins; raises InventoryInvalid with all problems.
+
+    The vault's passwords are asked for when the first vault is met.
+    """
     problems = _Problems()
+    vaults = Vaults(passwords)
     with _without_gc():
-        inventory = _load(paths, environment, stdin, problems)
+        reader = Reader(stdin, vaults, problems)
+        loader = _Loader(problems)
+        for path in paths:
+            loader.add(reader.read(path))
+        inventory = loader.inventory(Renderer(Lookups(environment, vaults), vaults, problems, problems.paths))
         found = problems.sorted()
     if any(problem.severity == "error" for problem in found):
         raise InventoryInvalid(found)
     return inventory
 
 
-def _load(
-    paths: Sequence[InventoryPath], environment: Mapping[str, str], stdin: BinaryIO | None, problems: _Problems
-) -> Inventory:
-    files: list[SourceFile] = []
-    listed: set[str] = set()
-    tree: Map | None = None
-    for path in paths:
-        sources = read(path, stdin, problems)
-        files += [source.file for source in sources]
-        documents = [document for source in sources if (document := _document(source, listed, problems)) is not None]
+class _Loader:
+    """Makes one tree of the sources of all inventories, and one inventory of the tree."""
+
+    def __init__(self, problems: _Problems) -> None:
+        self._problems = problems
+        self._files: list[SourceFile] = []
+        self._tree: Map | None = None
+        self._listed: set[str] = set()
+        self._ranges: dict[str, str] = {}
+
+    def add(self, sources: Sequence[Source]) -> None:
+        """Lay the sources of one path over those before."""
+        self._files += [source.file for source in sources]
+        found = (document(source, self._listed, self._problems) for source in sources)
+        documents = [expanded(tree, self._ranges, self._problems) for tree in found if tree is not None]
         if documents:
-            one = documents[0] if len(documents) == 1 else join(documents, problems)
-            tree = one if tree is None else overlay(tree, one)
-    if tree is None:
-        return Inventory(Declared({}))
-    checker = _check(tree, environment, problems)
-    sections = frozenset(section for section in _MANAGED if section in tree)
-    if not sections and not problems.found:
-        message = "the inventory declares no servers, tenants or cluster, so nothing would be managed. Write a section."
-        problems("SL102", (), message, tree.mark)
-    wanted = Declared(checker.objects, sections, checker.places)
-    return Inventory(wanted, checker.safety, tuple(files), (), frozenset(listed & tree.get("servers", {}).keys()))
+            one = documents[0] if len(documents) == 1 else join(documents, self._problems)
+            self._tree = one if self._tree is None else overlay(self._tree, one)
 
-
-def _check(tree: Map, environment: Mapping[str, str], problems: _Problems) -> Checker:
-    renderer = Renderer(environment, problems)
-    variables = Variables(tree.get("vars"), renderer)
-    variables.render_all()
-    checker = Checker(renderer, variables, problems)
-    if "cluster" in tree:
-        checker.cluster(tree["cluster"], tree.marks["cluster"])
-    if "safety" in tree:
-        checker.guards(tree["safety"], tree.marks["safety"])
-    if "servers" in tree:
-        checker.servers(tree["servers"])
-    if "tenants" in tree:
-        checker.tenants(tree["tenants"])
-    return checker
-
-
-# --- documents -------------------------------------------------------------------------------------------------------
-
-
-def _document(source: Source, listed: set[str], problems: _Problems) -> Map | None:
-    """Return a document whose sections are mappings; everything else is reported and taken out."""
-    value = parse(source, problems)
-    start = Mark(source, 0, 0, 0)
-    if value is BROKEN:
-        return None
-    if value is None:
-        problems("SL102", (), "the file is empty. Write a section such as servers:, or remove the file.", start)
-        return None
-    if not isinstance(value, Map):
-        problems("SL114", (), "an inventory must be a mapping of sections such as servers: and tenants:.", start)
-        return None
-    document = Map(value.mark)
-    for name, section in value.items():
-        mark = value.marks[name]
-        if name == "servers" and isinstance(section, Seq):
-            section = _by_host(section, mark, listed, problems)  # noqa: PLW2901
-        if _is_section(name, section, mark, problems):
-            document.put(name, section, mark)
-    return document
-
-
-def _is_section(name: str, section: Any, mark: Mark, problems: _Problems) -> bool:
-    known = InventoryFile.model_fields
-    if name == "groups":
-        message = "groups are not supported yet. Write the values at the servers."
-        problems("SL190", (name,), message, mark, at_key=True)
-    elif name not in known:
-        message = f"unknown section.{nearest(name, known) or ' Remove it.'} Known: {', '.join(known)}."
-        problems("SL113", (name,), message, mark, at_key=True)
-    elif section is None:
-        none = "'{}' if there are none" if name in _MANAGED else "its keys below it"
-        message = f"has no value. Write {none}, or remove the section, which is then not managed."
-        problems("SL125", (name,), message, mark, at_key=True)
-    elif not isinstance(section, Map):
-        if section is not BROKEN:
-            problems("SL114", (name,), "must be a mapping. Write 'key: value' below it.", mark)
-    else:
-        return True
-    return False
-
-
-def _by_host(servers: Seq, mark: Mark, listed: set[str], problems: _Problems) -> Map:
-    """Return the list form (servers:addAll) as a mapping by id, which is the host of the url."""
-    result = Map(mark)
-    for at, entry in enumerate(servers):
-        path: Path = ("servers", at)
-        where = servers.marks[at]
-        if not isinstance(entry, Map):
-            if entry is not BROKEN:
-                problems("SL114", path, "must be a mapping with url and secret.", where)
-            continue
-        url = entry.get("url")
-        if not isinstance(url, str) or not url or "{{" in url:
-            if url is not BROKEN:
-                message = "is required in the list form, as text without a template. Or write servers as a mapping."
-                problems("SL115", (*path, "url"), message, entry.marks.get("url", where))
-            continue
-        named = Map(entry.mark)
-        named.update(entry)
-        named.marks.update(entry.marks)
-        named["url"] = url if "/" in url else f"https://{url}/bigbluebutton/api"
-        host = _host(named["url"]) or url
-        if host in result:
-            message = f"the same host as at {result.marks[host].place}. Write servers as a mapping, with an id each."
-            problems("SL120", (*path, "url"), message, entry.marks["url"])
-            continue
-        result.put(host, named, where)
-        listed.add(host)
-    return result
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+    def inventory(self, renderer: Renderer) -> Inventory:
+        """Check the tree and return what it declares."""
+        tree, problems = self._tree, self._problems
+        if tree is None:
+            return Inventory(Declared({}))
+        checker = Checker(renderer, tree.get("vars", NOTHING), problems)
+        groups = checker.groups(tree, problems.paths)
+        checker.variables()
+        if "cluster" in tree:
+            checker.cluster(tree["cluster"], tree.marks["cluster"])
+        if "safety" in tree:
+            checker.guards(tree["safety"], tree.marks["safety"])
+        checker.servers(tree.get("servers", NOTHING), groups, self._ranges)
+        checker.tenants(tree.get("tenants", NOTHING))
+        sections = frozenset(section for section in MANAGED if section in tree)
+        if not sections and not problems.found:
+            message = (
+                "the inventory declares no servers, tenants or cluster: nothing would be managed. Write a section."
+            )
+            problems("SL102", (), message, tree.mark)
+        listed = frozenset(self._listed & tree.get("servers", NOTHING).keys())
+        wanted = Declared(checker.objects, sections, checker.places)
+        return Inventory(wanted, checker.safety, tuple(self._files), (), listed, groups)
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
@@ -192,6 +128,8 @@ class _Problems:
 
     def __init__(self) -> None:
         self.found: list[tuple[Place, Mark, Problem]] = []
+        # The paths of what stands elsewhere than where it has its effect: variables of groups and hosts.
+        self.paths: dict[Mark, Path] = {}
 
     def __call__(
         self,
@@ -206,7 +144,8 @@ class _Problems:
         place = mark.key_place if at_key else mark.place
         at = Mark(mark.source, mark.key, mark.key if at_key else mark.start, mark.end)
         origin = rendered_from.place if rendered_from is not None else None
-        problem = Problem(place, code, path_text(path), printable(message), rendered_from=origin)
+        written = self.paths.get(mark, path)
+        problem = Problem(place, code, path_text(written), printable(message), rendered_from=origin)
         self.found.append((place, at, problem))
 
     def sorted(self) -> list[Problem]:
@@ -225,7 +164,7 @@ class _Problems:
 def _with_line(problem: Problem, at: Mark, excerpts: dict[Source, Excerpts], make: type[Excerpts]) -> Problem:
     from dataclasses import replace  # noqa: PLC0415
 
-    if not at.source.text:
+    if not at.source.text or at.source.vaulted:
         return problem
     if at.source not in excerpts:
         excerpts[at.source] = make(at.source)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 # Keys of which a later one takes the place of the other, too.
 _ALTERNATIVES: Final = {"enabled": "state", "state": "enabled", "basic": "oidc", "oidc": "basic"}
 _OBJECTS: Final = {"servers": "server", "tenants": "tenant"}
+# How deep the files of one inventory may add to each other: a group's variables, but not one variable.
+_DEPTHS: Final = {"servers": 1, "tenants": 1, "group_vars": 2, "host_vars": 2}
 
 
 def join(documents: list[Map], report: Report) -> Map:
@@ -26,11 +28,11 @@ def _add(into: Map, other: Map, path: Path, report: Report) -> None:
     for key, value in other.items():
         mark = other.marks[key]
         if key not in into:
-            into.put(key, _copied(value), mark)
+            into.put(key, copied(value), mark)
             continue
         before = into[key]
-        if isinstance(before, Map) and isinstance(value, Map) and path[:1] not in {("servers",), ("tenants",)}:
-            into[key] = _copied(before)
+        if isinstance(before, Map) and isinstance(value, Map) and _may_add(path):
+            into[key] = copied(before)
             _add(into[key], value, (*path, key), report)
         elif before is not BROKEN and value is not BROKEN:
             what = _OBJECTS.get(str(path[0]), "key") if len(path) == 1 else "key"
@@ -38,8 +40,12 @@ def _add(into: Map, other: Map, path: Path, report: Report) -> None:
             report("SL121", (*path, key), message, mark, at_key=True)
 
 
-def _copied(value: Any) -> Any:
-    """Return a mapping that can be added to, since anchors may share it; objects below are never added to."""
+def _may_add(path: Path) -> bool:
+    return not path or len(path) < _DEPTHS.get(str(path[0]), len(path) + 1)
+
+
+def copied(value: Any) -> Any:
+    """Return a mapping that can be added to, since others may share it; objects below are never added to."""
     if not isinstance(value, Map):
         return value
     copy = Map(value.mark)
@@ -55,11 +61,23 @@ def overlay(base: Map, later: Map) -> Map:
 
 def _chooses(path: Path) -> bool:
     """Tell whether the keys of a mapping may be alternatives: those of a server and of an lrs."""
-    return (len(path) == 2 and path[0] == "servers") or (len(path) == 3 and path[2] == "lrs")
+    if len(path) == 3:
+        return path[2] == "lrs" or (path[0] == "groups" and path[2] == "vars")
+    return len(path) == 2 and path[0] in {"servers", "group_vars", "host_vars"}
+
+
+def lay_over(base: Map, later: Map) -> None:
+    """Let the keys of a server that a later level of its variables says win over what `base` says; it is changed."""
+    for key, value in later.items():
+        if (other := _ALTERNATIVES.get(key)) and other not in later and other in base:
+            del base[other]
+            del base.marks[other]
+        base[key] = value
+    base.marks.update(later.marks)
 
 
 def _over(base: Map, later: Map, path: Path) -> Map:
-    merged = _copied(base)
+    merged = copied(base)
     for key, value in later.items():
         if _chooses(path) and (other := _ALTERNATIVES.get(key)) and other not in later:
             merged.pop(other, None)

@@ -22,7 +22,7 @@ from ruamel.yaml.events import (
 from scalelite.inventory.problems import SECRET_KEYS
 from scalelite.inventory.scalars import plain
 from scalelite.inventory.source import Mark
-from scalelite.inventory.tree import BROKEN, Map, Seq, Unsafe
+from scalelite.inventory.tree import BROKEN, Map, Seq, Unsafe, Vaulted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ class _Builder:
         self.next()  # the stream's start
         if self.next().__class__ is StreamEndEvent:
             return None
-        value, _ = self.node(self.next(), ())
+        value, _ = self.node(self.next(), self.source.root)
         self.next()  # the document's end
         after = self.next()
         if after.__class__ is not StreamEndEvent:
@@ -162,8 +162,7 @@ class _Builder:
         if tag == "!unsafe":
             return Unsafe(event.value)
         if tag == "!vault":
-            self.report("SL193", path, "vault values are not supported yet. Use lookup('env', 'NAME').", mark)
-            return BROKEN
+            return Vaulted(event.value)
         if tag in _TYPES:
             value = plain(event.value)
             if type(value) is _TYPES[tag]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -49,16 +50,21 @@ CODES: Final[dict[str, str]] = {
     "SL133": "A template failed when it was rendered.",
     "SL134": "A template does not give one text, number or boolean, or gives a text of more than 65,536 characters.",
     "SL135": "A template uses what inventories do not allow: statements that loop or assign, or an unknown function.",
-    "SL190": "Groups of servers are not supported by this version.",
-    "SL191": "The folders group_vars and host_vars are not supported by this version.",
-    "SL192": "Ranges of servers (`bbb[01:20].example.com`) are not supported by this version.",
-    "SL193": "Vault values (`!vault`) and vaulted files are not supported by this version.",
-    "SL194": "Lookups of files and passwords are not supported by this version.",
+    "SL140": "A folder group_vars or host_vars that is not in the top folder of its inventory, where it has no effect.",
+    "SL141": "A vault cannot be opened: no password is given, none of those that are fits, or it is damaged.",
+    "SL142": "A server or a group is named that the inventory does not have, or a pattern that no server matches.",
+    "SL143": "Groups contain each other in a circle, so that none of them is the parent.",
+    "SL144": "A value out of a vault or a password file stands where it would be shown, in plans and in listings.",
+    "SL145": "A range of servers cannot be read, or makes more than 100,000 of them.",
+    "SL146": "A file that a template looks up cannot be read, or is not below the inventory.",
 }
 
 # Keys whose values, and whatever stands below them, are never shown.
 SECRET_KEYS: Final = frozenset({"secret", "previous_secret", "secrets", "password", "client_secret"})
 
+_VARIABLES: Final = {("vars",), ("group_vars",), ("host_vars",)}
+# Comparing with more names would take seconds where there are many mistakes.
+_COMPARED: Final = 1_000
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -123,12 +129,17 @@ def path_text(path: Path) -> str:
     return printable(shown)
 
 
+def is_free(path: Path) -> bool:
+    """Tell whether a path is that of variables, which may hold anything."""
+    return path[:1] in _VARIABLES or (path[:1] == ("groups",) and path[2:3] == ("vars",))
+
+
 def is_secret(path: Path) -> bool:
     """Tell whether the value at a path is a secret, or may be one (free variables)."""
-    return path[:1] == ("vars",) or any(part in SECRET_KEYS for part in path)
+    return is_free(path) or any(part in SECRET_KEYS for part in path)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean ...?` for a misspelt name, or nothing."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return ` Did you mean ...?` for a misspelt name, or nothing; of many known ones, the first are looked at."""
+    found = get_close_matches(name, list(islice(known, _COMPARED)), n=1, cutoff=cutoff)
     return f" Did you mean '{found[0]}'?" if found else ""

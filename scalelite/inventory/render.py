@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from scalelite.inventory.problems import is_secret
-from scalelite.inventory.templates import MAX_TEXT, Lookups, TemplateProblem
-from scalelite.inventory.tree import BROKEN, Map, Seq, Unsafe
+from scalelite.errors import VaultError
+from scalelite.inventory.problems import SECRET_KEYS, is_free, is_secret
+from scalelite.inventory.templates import MAX_TEXT, TemplateProblem
+from scalelite.inventory.tree import BROKEN, Hidden, Map, Seq, Unsafe, Vaulted
+from scalelite.inventory.vault import REMEDY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from scalelite.inventory.problems import Path, Report
     from scalelite.inventory.sandbox import Compiler
     from scalelite.inventory.source import Mark
+    from scalelite.inventory.templates import Lookups
+    from scalelite.inventory.vault import Vaults
+
+
+_NO_NAMES: Final[Mapping[str, Any]] = {}
 
 
 class _AlreadyReported(TemplateProblem):
@@ -24,60 +30,129 @@ class _AlreadyReported(TemplateProblem):
 
 
 class _Keys(dict[str, Any]):
-    """A mapping as templates see it; a broken value in it breaks what uses it."""
+    """A mapping as templates see it: a broken value in it breaks what uses it, a hidden one hides it."""
 
-    def __getitem__(self, key: str) -> Any:
-        if (value := super().__getitem__(key)) is BROKEN:
-            raise _AlreadyReported
-        return value
-
-
-class Variables(_Keys):
-    """The free variables, rendered when they are first used, so that they may use each other in any order."""
-
-    def __init__(self, written: Map | None, renderer: Renderer) -> None:
-        super().__init__(written or {})
-        self._written = written
+    def __init__(self, values: Mapping[str, Any], renderer: Renderer) -> None:
+        super().__init__(values)
         self._renderer = renderer
-        self._open: set[str] = set()
-        self._done: set[str] = set()
 
     def __getitem__(self, key: str) -> Any:
+        return self._renderer.used(super().__getitem__(key))
+
+
+class _HiddenItems(list[Any]):
+    """A list that holds something hidden."""
+
+
+class Scope(Mapping[str, Any]):
+    """Values that templates use, rendered when they are first used, so that they may use each other in any order.
+
+    `keys` are an object's own, at `path`; `free` are variables, `fixed` is there without being written. Templates of
+    the object may use `names`, and these values as `called`.
+    """
+
+    __slots__ = ("_done", "_fixed", "_free", "_keys", "_open", "_path", "_renderer", "names")
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        path: Path,
+        keys: Map,
+        free: Map,
+        *,
+        fixed: Mapping[str, Any] = _NO_NAMES,
+        names: Mapping[str, Any] = _NO_NAMES,
+        called: str = "own",
+    ) -> None:
+        self._renderer = renderer
+        self._path = path
+        self._keys = keys
+        self._free = free
+        self._fixed = fixed
+        self.names: Mapping[str, Any] = {**names, "own": self, called: self}
+        self._done: dict[str, Any] = {}
+        self._open: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._fixed:
+            return self._fixed[key]
         if key in self._open:
-            raise TemplateProblem("SL131", "the variables under vars: use each other in a circle. Break it.")
-        if key in self and key not in self._done and self._written is not None:
+            raise TemplateProblem("SL131", "the values use each other in a circle. Break it.")
+        if key not in self._done:
             self._open.add(key)
-            mark = self._written.marks[key]
-            self[key] = _seen(self._renderer.value(self._written[key], ("vars", key), mark, {"vars": self}))
-            self._open.discard(key)
-            self._done.add(key)
-        return super().__getitem__(key)
+            try:
+                self._done[key] = self._rendered(key)
+            finally:
+                self._open.discard(key)
+        return self._renderer.used(self._done[key])
+
+    def _rendered(self, key: str) -> Any:
+        free = key not in self._keys
+        tree = self._free if free else self._keys
+        value, mark, path = tree[key], tree.marks[key], (*self._path, key)
+        if free:
+            path = self._renderer.paths.get(mark, path)
+        value = self._renderer.value(value, path, mark, self.names)
+        return self._seen(value, hide=free and mark.source.vaulted)
+
+    def _seen(self, value: Any, *, hide: bool) -> Any:
+        """Return a value as templates see it; `hide` its texts, which stood in a vaulted file."""
+        if isinstance(value, Map):
+            return _Keys({key: self._seen(item, hide=hide) for key, item in value.items()}, self._renderer)
+        if isinstance(value, Seq):
+            items = [self._seen(item, hide=hide) for item in value]
+            return _HiddenItems(items) if any(isinstance(item, _HIDDEN) for item in items) else items
+        return Hidden(value) if hide and isinstance(value, str) else value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys or key in self._free or key in self._fixed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._fixed, *self._keys, *self._free]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
     def render_all(self) -> None:
         """Render what nothing has used, so that its problems are reported."""
         for key in self:
-            if super().get(key) is not BROKEN:
-                try:
-                    self[key]
-                except TemplateProblem:
-                    continue
+            try:
+                self[key]
+            except TemplateProblem:
+                continue
 
-    def place_of(self, names: Iterable[str]) -> Mark | None:
-        """Return the mark of the first of some names that is a variable."""
-        return next((self._written.marks[name] for name in names if self._written and name in self._written), None)
+    def mark_of(self, name: str) -> Mark | None:
+        """Return the mark of a value, if it is one of these."""
+        return self._keys.marks.get(name) or self._free.marks.get(name)
 
 
-def _seen(value: Any) -> Any:
-    return _Keys({key: _seen(item) for key, item in value.items()}) if isinstance(value, Map) else value
+def _stays_secret(path: Path) -> bool:
+    """Tell whether a value becomes a secret, or a variable: nothing else is hidden in plans and listings."""
+    is_setting = path[0] == "cluster" or path[2:3] == ("settings",)
+    return is_free(path) or (not is_setting and not SECRET_KEYS.isdisjoint(path[2:]))
+
+
+_HIDDEN: Final = (Hidden, _HiddenItems)
 
 
 class Renderer:
-    """Renders values with an environment; reports what fails and puts BROKEN in its place."""
+    """Renders values and opens vaults; reports what fails and puts BROKEN in its place."""
 
-    def __init__(self, environment: Mapping[str, str], report: Report) -> None:
-        self._lookups = Lookups(environment)
+    def __init__(self, lookups: Lookups, vaults: Vaults, report: Report, paths: Mapping[Mark, Path]) -> None:
+        self._lookups = lookups
+        self._vaults = vaults
         self._report = report
         self._compiler: Compiler | None = None
+        # Whether the template that is being rendered has used something hidden.
+        self._touched = False
+        self.paths = paths
+
+    def used(self, value: Any) -> Any:
+        """Return what a template uses, and remember whether it is hidden."""
+        if value is BROKEN:
+            raise _AlreadyReported
+        self._touched = self._touched or isinstance(value, _HIDDEN)
+        return value
 
     def value(self, value: Any, path: Path, mark: Mark, names: Mapping[str, Any]) -> Any:
         """Return a value with its templates rendered: itself, where it has none."""
@@ -87,6 +162,8 @@ class Renderer:
             return self._map(value, path, names)
         if isinstance(value, Seq):
             return self._seq(value, path, names)
+        if isinstance(value, Vaulted):
+            return self._opened(value, path, mark)
         return str(value) if isinstance(value, Unsafe) else value
 
     def _map(self, tree: Map, path: Path, names: Mapping[str, Any]) -> Map:
@@ -113,26 +190,50 @@ class Renderer:
         result.marks = tree.marks
         return result
 
+    def _opened(self, value: Vaulted, path: Path, mark: Mark) -> Any:
+        try:
+            text = self._vaults.open(value.envelope).decode("utf-8")
+        except VaultError as error:
+            self._report("SL141", path, f"the vault value cannot be opened: {error.message}. {REMEDY}", mark)
+            return BROKEN
+        except UnicodeDecodeError:
+            self._report("SL141", path, "the vault value holds no UTF-8 text. Encrypt a text.", mark)
+            return BROKEN
+        return self._kept(Hidden(text), path, mark)
+
+    def _kept(self, value: Any, path: Path, mark: Mark) -> Any:
+        """Return a hidden value where a secret may stand; elsewhere it would be shown."""
+        if _stays_secret(path):
+            return value
+        message = "what comes out of a vault would be shown here, in plans and listings. Write it as it is."
+        self._report("SL144", path, message, mark)
+        return BROKEN
+
     def _text(self, text: str, path: Path, mark: Mark, names: Mapping[str, Any]) -> Any:
         value: Any
+        before, self._touched = self._touched, False
         try:
             value = self._lookups.simple(text)
             if value is None:
-                value = self._compile().render(text, names)
+                value = self._compile().render(text, names, mark.source.folder)
         except _AlreadyReported:
             return BROKEN
         except TemplateProblem as problem:
             self._report(problem.code, path, problem.message(secret=is_secret(path)), mark)
             return BROKEN
-        if isinstance(value, str | int | float) and not (isinstance(value, str) and len(value) > MAX_TEXT):
-            return value
-        message = "the template must give one text, number or boolean of moderate size. Change the expression."
-        self._report("SL134", path, message, mark)
-        return BROKEN
+        finally:
+            touched, self._touched = self._touched, before
+        if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > MAX_TEXT):
+            message = "the template must give one text, number or boolean of moderate size. Change the expression."
+            self._report("SL134", path, message, mark)
+            return BROKEN
+        if touched or isinstance(value, Hidden):
+            return self._kept(Hidden(value) if isinstance(value, str) else value, path, mark)
+        return value
 
     def _compile(self) -> Compiler:
         if self._compiler is None:
             from scalelite.inventory.sandbox import Compiler  # noqa: PLC0415
 
-            self._compiler = Compiler(self._lookups)
+            self._compiler = Compiler(self._lookups, self.used)
         return self._compiler

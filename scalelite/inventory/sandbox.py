@@ -10,19 +10,31 @@ from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
+from jinja2.visitor import NodeTransformer
 
 from scalelite.inventory.templates import MAX_TEXT, TemplateProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path as FilePath
+
+    from scalelite.inventory.templates import Lookups
 
 _MAX_TEMPLATE: Final = 8_192
 _MAX_NUMBER: Final = 10**18
+_MAX_DIGITS: Final = 15
+_MAX_PARTS: Final = 1_000
+# Characters that the templates of one run may work on in all; 2,000 for each of 10,000 servers.
+_MAX_WORK: Final = 20_000_000
+# To compile a character takes as long as to work on so many.
+_COMPILING: Final = 10
 _STATEMENTS: Final = (nodes.Template, nodes.Output, nodes.If)
 _FILTERS: Final = (
     "abs", "bool", "capitalize", "d", "default", "first", "float", "int", "last", "length", "lower", "replace",
     "round", "string", "title", "trim", "upper",
 )  # fmt: skip
+# Filters that take any value, and look at no more than one item of it.
+_ANY_VALUE: Final = frozenset({"d", "default", "first", "last", "length"})
 _METHODS: Final = frozenset(
     {
         "capitalize", "endswith", "isdigit", "lower", "lstrip", "removeprefix", "removesuffix", "replace", "rstrip",
@@ -37,19 +49,71 @@ _FAILURES: Final = (
 
 
 class _Names(Context):
-    """Where names are looked up: what is handed in, then the free variables."""
+    """Where names are looked up: what is handed in, the object's own keys and variables, then the free variables."""
 
     def resolve_or_missing(self, key: str) -> Any:
         found = super().resolve_or_missing(key)
-        if found is missing and (free := super().resolve_or_missing("vars")) is not missing and key in free:
-            return free[key]
+        for scope in ("own", "vars") if found is missing else ():
+            names = super().resolve_or_missing(scope)
+            if names is not missing and key in names:
+                return names[key]
         return found
+
+
+class _Budget:
+    """How many characters all templates of a run may work on: what each may use is bounded, and their number not."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_WORK
+
+    def spend(self, characters: int) -> None:
+        self._left -= characters
+        if self._left < 0:
+            raise TemplateProblem("SL134", f"the templates work on more than {_MAX_WORK:,} characters. Simplify them.")
+
+    def filter(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a filter that takes scalars alone, and pays for them and for what it returns."""
+
+        def bounded(value: Any, *args: Any, **kwargs: Any) -> Any:
+            return self.pay(function, value, *args, **kwargs)
+
+        return bounded
+
+    def pay(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function of texts and numbers, whose time grows with what each of them has."""
+        for value in (*args, *kwargs.values()):
+            self.spend(len(value) if isinstance(_scalar(value), str) else 1)
+        result = function(*args, **kwargs)
+        self.spend(len(result) if isinstance(result, str | list) else 1)
+        return result if isinstance(result, list) else _scalar(result)
+
+
+def _scalar(value: Any) -> Any:
+    """Let texts and numbers of moderate size and booleans pass; a list or mapping would become a text of any size."""
+    if isinstance(value, Undefined):
+        return value
+    if value is not None and not isinstance(value, str | int | float):
+        raise TypeError
+    if (isinstance(value, str) and len(value) > MAX_TEXT) or (isinstance(value, int) and abs(value) > _MAX_NUMBER):
+        raise OverflowError
+    return value
 
 
 def _replace(text: str, old: str, new: str) -> str:
     if not old or len(text) + text.count(old) * len(new) > MAX_TEXT:
         raise ValueError
     return text.replace(old, new)
+
+
+def _split(text: str, separator: str | None = None, maxsplit: int = -1) -> list[str]:
+    parts = text.split(separator, _MAX_PARTS if maxsplit < 0 else min(maxsplit, _MAX_PARTS))
+    if len(parts) > _MAX_PARTS:
+        raise OverflowError
+    return parts
+
+
+def _round(value: float, precision: int = 0) -> float:
+    return round(float(value), max(-_MAX_DIGITS, min(precision, _MAX_DIGITS)))
 
 
 def _boolean(value: object) -> bool:
@@ -64,12 +128,18 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
     context_class = _Names
 
-    def __init__(self, lookup: Callable[..., str]) -> None:
-        super().__init__(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, optimized=False)
+    def __init__(self, lookup: Callable[..., Any], budget: _Budget) -> None:
+        super().__init__(
+            undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, optimized=False, finalize=_scalar
+        )
         self._lookup = lookup
+        self._budget = budget
         self.globals = {"lookup": lookup}
-        self.filters = {name: self.filters[name] for name in _FILTERS if name in self.filters}
-        self.filters |= {"replace": _replace, "bool": _boolean}
+        own: dict[str, Any] = {"replace": _replace, "bool": _boolean, "round": _round}
+        filters = {name: own.get(name) or self.filters[name] for name in _FILTERS}
+        self.filters = {
+            name: function if name in _ANY_VALUE else budget.filter(function) for name, function in filters.items()
+        }
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Keys before attributes, so that a variable may be called `items`."""
@@ -83,37 +153,49 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         )
 
     def call(self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: PYI063
-        if getattr(__obj, "__name__", "") == "replace" and self.is_safe_callable(__obj):
-            return _replace(__obj.__self__, *args)
         if not self.is_safe_callable(__obj):
             raise SecurityError
-        return __obj(*args, **kwargs)
+        if __obj is self._lookup:
+            return __obj(*args, **kwargs)
+        bounded: Any = {"replace": _replace, "split": _split}.get(__obj.__name__)
+        if bounded:
+            return self._budget.pay(bounded, __obj.__self__, *args, **kwargs)
+        return self._budget.pay(
+            lambda _, *arguments, **named: __obj(*arguments, **named), __obj.__self__, *args, **kwargs
+        )
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" or (operator != "+" and not numbers):
+        texts = isinstance(left, str) and isinstance(right, str)
+        if operator == "**" or not (numbers or (operator == "+" and texts)):
             raise SecurityError
-        result = super().call_binop(context, operator, left, right)
-        if (isinstance(result, int | float) and abs(result) > _MAX_NUMBER) or (
-            isinstance(result, str) and len(result) > MAX_TEXT
-        ):
-            raise OverflowError
+        result = _scalar(super().call_binop(context, operator, left, right))
+        self._budget.spend(len(result) if texts else 1)
         return result
 
 
 class Compiler:
     """Turns a template's text into a function of its variables; the same text is compiled once."""
 
-    def __init__(self, lookup: Callable[..., str]) -> None:
-        self._environment = _Sandbox(lookup)
+    def __init__(self, lookups: Lookups, used: Callable[[Any], Any]) -> None:
+        self._budget = _Budget()
+        self._lookups = lookups
+        self._used = used
+        self._folder: FilePath | None = None
+        self._environment = _Sandbox(self._looked_up, self._budget)
         self._compiled: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
 
-    def render(self, text: str, variables: Mapping[str, Any]) -> Any:
-        """Return the value of a template; raises TemplateProblem."""
-        run = self._compiled.get(text)
-        if run is None:
-            run = self._compiled[text] = self._compile(text)
+    def _looked_up(self, kind: Any = None, name: Any = None, default: Any = None) -> Any:
+        return self._used(self._lookups(kind, name, default, self._folder))
+
+    def render(self, text: str, variables: Mapping[str, Any], folder: FilePath | None) -> Any:
+        """Return the value of a template that stands in an inventory's folder; raises TemplateProblem."""
+        before, self._folder = self._folder, folder
         try:
+            run = self._compiled.get(text)
+            if run is None:
+                run = self._compiled[text] = self._compile(text)
+            self._budget.spend(len(text))
             return run(variables)
         except TemplateProblem:
             raise
@@ -124,17 +206,18 @@ class Compiler:
         except _FAILURES as error:
             what = type(error).__name__
             raise TemplateProblem("SL133", f"the template fails ({what}). Correct the expression.") from None
+        finally:
+            self._folder = before
 
     def _compile(self, text: str) -> Callable[[Mapping[str, Any]], Any]:
         if len(text) > _MAX_TEMPLATE:
             raise TemplateProblem("SL134", f"a template may have {_MAX_TEMPLATE:,} characters. Make it shorter.")
+        self._budget.spend(_COMPILING * len(text))
         try:
-            tree = self._environment.parse(text)
-            if any(not isinstance(node, _STATEMENTS) for node in tree.find_all(nodes.Stmt)):
-                raise _not_allowed()
+            tree = _bounded(self._environment.parse(text))
             if expression := _whole_expression(tree, text):
                 return self._typed(expression)
-            return self._environment.from_string(tree).render
+            return self._text(tree)
         except TemplateProblem:
             raise
         except TemplateSyntaxError as error:
@@ -144,32 +227,69 @@ class Compiler:
         except _FAILURES:
             raise TemplateProblem("SL130", "not a valid template. Correct it, or use !unsafe.") from None
 
-    def _typed(self, expression: str) -> Callable[[Mapping[str, Any]], Any]:
-        compiled = self._environment.compile_expression(expression, undefined_to_none=False)
+    def _typed(self, expression: nodes.Expr) -> Callable[[Mapping[str, Any]], Any]:
+        """Return a function that gives the value of an expression as it is, a number as a number."""
+        body = [nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)]
+        template = self._environment.from_string(nodes.Template(body, lineno=1))
 
         def run(variables: Mapping[str, Any]) -> Any:
-            result = compiled(variables)
+            context = template.new_context(dict(variables))
+            for _ in template.root_render_func(context):
+                pass
+            result = context.vars["result"]
             if isinstance(result, Undefined):
                 str(result)  # raises, as a strict undefined does when it is used
             return result
 
         return run
 
+    def _text(self, tree: nodes.Template) -> Callable[[Mapping[str, Any]], str]:
+        template = self._environment.from_string(tree)
 
-def _whole_expression(tree: nodes.Template, text: str) -> str:
+        def run(variables: Mapping[str, Any]) -> str:
+            parts: list[str] = []
+            length = 0
+            for part in template.root_render_func(template.new_context(dict(variables))):
+                length += len(part)
+                if length > MAX_TEXT:
+                    raise OverflowError
+                parts.append(part)
+            self._budget.spend(length)
+            return "".join(parts)
+
+        return run
+
+
+def _bounded(tree: nodes.Template) -> nodes.Template:
+    """Refuse what loops or assigns, and make `~` a `+` of texts, whose size is watched."""
+    if any(not isinstance(node, _STATEMENTS) for node in tree.find_all(nodes.Stmt)):
+        raise _not_allowed()
+    return _Joined().visit(tree)  # type: ignore[no-any-return]
+
+
+class _Joined(NodeTransformer):
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - jinja2's
+        texts = [
+            nodes.Filter(self.visit(part), "string", [], [], None, None, lineno=node.lineno) for part in node.nodes
+        ]
+        joined: nodes.Expr = texts[0]
+        for text in texts[1:]:
+            joined = nodes.Add(joined, text, lineno=node.lineno)
+        return joined
+
+
+def _whole_expression(tree: nodes.Template, text: str) -> nodes.Expr | None:
     """Return the expression of which a template consists, if it consists of one."""
     if len(tree.body) != 1 or not (text.startswith("{{") and text.endswith("}}")):
-        return ""
+        return None
     output = tree.body[0]
     if (
         not isinstance(output, nodes.Output)
         or len(output.nodes) != 1
         or isinstance(output.nodes[0], nodes.TemplateData)
     ):
-        return ""
-    inner = text[2:-2]
-    inner = inner[1:] if inner[0] in "-+" else inner
-    return inner[:-1] if inner[-1] in "-+" else inner
+        return None
+    return output.nodes[0]
 
 
 def _not_allowed() -> TemplateProblem:

@@ -6,9 +6,12 @@ import re
 from bisect import bisect_right
 from functools import cached_property
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scalelite.core.model import Place
+
+if TYPE_CHECKING:
+    from pathlib import Path as FilePath
 
 _LINE_END = re.compile(r"\r\n?|\n")
 
@@ -20,13 +23,28 @@ class SourceFile(NamedTuple):
     sha256: str
 
 
-class Source:
-    """A file's text; offsets count characters from 0, places lines and columns from 1."""
+class Origin(NamedTuple):
+    """What a file is to its inventory: `('group_vars', 'large')`, or nothing for one with sections."""
 
-    def __init__(self, path: str, data: bytes, text: str) -> None:
+    root: tuple[str, ...] = ()
+    folder: FilePath | None = None
+
+
+class Source:
+    """A file's text; offsets count characters from 0, places lines and columns from 1.
+
+    `root` is the path in the inventory of what the file holds, `folder` that of the inventory, `vaulted` says that the
+    file was encrypted, so that none of its values is ever shown.
+    """
+
+    def __init__(
+        self, path: str, data: bytes, text: str, *, origin: Origin | None = None, vaulted: bool = False
+    ) -> None:
         self.path = path
         self.text = text
         self.file = SourceFile(path, sha256(data).hexdigest())
+        self.root, self.folder = origin or Origin()
+        self.vaulted = vaulted
 
     def __repr__(self) -> str:
         return f"Source({self.path!r})"

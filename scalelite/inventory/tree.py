@@ -5,10 +5,10 @@ Scalars are str, int, float, bool and None. No repr shows a value: any of them m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from scalelite.inventory.source import Mark
+from scalelite.core.model import MASK
+from scalelite.inventory.source import Mark, Source
 
 
 class Map(dict[str, Any]):
@@ -50,6 +50,24 @@ class Unsafe(str):
     __slots__ = ()
 
 
+class Vaulted:
+    """A value with the tag `!vault`, as it is written; opened when it is rendered."""
+
+    __slots__ = ("envelope",)
+
+    def __init__(self, envelope: str) -> None:
+        self.envelope = envelope
+
+
+class Hidden(str):
+    """A text that came out of a vault or a password file: it may stand only where secrets stand."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK
+
+
 class _Broken:
     def __repr__(self) -> str:
         return "<broken>"
@@ -57,3 +75,6 @@ class _Broken:
 
 # Stands for a value with a problem that was reported already, so that it is not reported again.
 BROKEN: Final = _Broken()
+
+# Stands for a section that is not there; nobody may add to it.
+NOTHING: Final = Map(Mark(Source("", b"", ""), 0, 0, 0))

@@ -12,9 +12,10 @@ from scalelite.core.model import Secret
 from scalelite.errors import VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 HEADER: Final = "$ANSIBLE_VAULT;"
+REMEDY: Final = "Give its password with --vault-password-file, --vault-id or --ask-vault-pass."
 _HEAD: Final = re.compile(r"\$ANSIBLE_VAULT;(?:1\.1;AES256|1\.2;AES256;([^\s;]+))")
 _WIDTH: Final = 80
 # The format's own: 10,000 rounds to two keys of 32 bytes and a counter of 16.
@@ -27,6 +28,23 @@ class Password(NamedTuple):
 
     text: Secret
     label: str = ""
+
+
+class Vaults:
+    """Opens the vaults of an inventory; asks for the passwords when the first is met, and opens each vault once."""
+
+    def __init__(self, passwords: Callable[[], Sequence[Password]]) -> None:
+        self._ask = passwords
+        self._passwords: Sequence[Password] | None = None
+        self._opened: dict[str, bytes] = {}
+
+    def open(self, vault: str) -> bytes:
+        """Return what a vault holds; raises VaultError."""
+        if vault not in self._opened:
+            if self._passwords is None:
+                self._passwords = self._ask()
+            self._opened[vault] = decrypt(vault, self._passwords)
+        return self._opened[vault]
 
 
 def is_vault(text: str) -> bool:
