@@ -74,6 +74,13 @@ class PortTaken(ScaleliteError):
         super().__init__(f"{host}:{port} is in use", hint=f"choose another with {option}")
 
 
+class FileNotWritten(ScaleliteError):
+    """A file that a command was told to write cannot be written; it is as it was."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} cannot be written: {reason}")
+
+
 class InventoryInvalid(ScaleliteError):
     """An inventory has problems; each is a line of its own, sorted by place."""
 

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "history": ("history", "List revisions, or what one of them changed."),
     "blame": ("history", "Say who gave an object's fields their values."),
     "rollback": ("history", "Go back to the state after a revision."),
+    "export": ("export", "Write the live cluster as an inventory."),
     "status": ("resources", "Show servers, their health and their load."),
     "serve": ("run", "Answer the BigBlueButton API, with a poller beside."),
     "poll": ("run", "Poll the servers: once, or for ever."),

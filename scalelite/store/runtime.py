@@ -12,6 +12,7 @@ from scalelite.core.model import Meeting, Secret, ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
     from typing import LiteralString
     from uuid import UUID
 
@@ -235,6 +236,28 @@ async def load_holds(connection: Connection) -> dict[str, State]:
     """Return the held state of each server that is held."""
     cursor = await connection.execute("SELECT server, state FROM hold WHERE until IS NULL OR until > now()")
     return {row["server"]: row["state"] for row in await cursor.fetchall()}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A hold that counts now; its times are UTC."""
+
+    state: State
+    by: str
+    why: str
+    since: datetime
+    until: datetime | None
+
+
+async def load_holds_in_full(connection: Connection) -> dict[str, Held]:
+    """Return the hold of each server that is held, with who set it and why."""
+    cursor = await connection.execute(
+        """
+        SELECT server, state, by, why, since AT TIME ZONE 'UTC' AS since, until AT TIME ZONE 'UTC' AS until
+          FROM hold WHERE until IS NULL OR until > now()
+        """
+    )
+    return {row.pop("server"): Held(**row) for row in await cursor.fetchall()}
 
 
 async def write_holds(connection: Connection, holds: Sequence[Hold], by: str) -> None:

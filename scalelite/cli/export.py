@@ -1,0 +1,119 @@
+"""export: the live cluster as an inventory, on standard output, in a file, or in a folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, get_args
+
+import click
+
+from scalelite.cli.session import settings_of_process, with_connection
+from scalelite.core.model import Section
+from scalelite.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scalelite.flows.export import Live
+    from scalelite.inventory.dump import Placed, Written
+    from scalelite.inventory.protect import Environment, Way
+    from scalelite.store.db import Connection
+
+    Protect = Callable[[Sequence[Placed]], Sequence[str | Written | None]]
+
+ORDER: Final[tuple[Section, ...]] = ("cluster", "servers", "tenants")
+HEAD: Final = "# Written by scalelite export.\n"
+_CHOICES: Final = (
+    "--secrets vault (give --vault-password-file), env (lookups; with --env-file, the values), plain, or omit"
+)
+
+
+@click.command()
+@click.option("-o", "--output", metavar="FILE|FOLDER/", help="Where to; a folder gets a file a section.")
+@click.option("--sections", default=",".join(ORDER), show_default=True, metavar="S,T", help="What to write.")
+@click.option("--secrets", "way", type=click.Choice(["vault", "env", "plain", "omit"]), help="How to write secrets.")
+@click.option("--env-file", type=click.Path(path_type=Path), help="With --secrets env: a file of the values.")
+@click.option("--verbose", is_flag=True, help="Add what was observed: state, load, online, bbb_version.")
+def export(output: str | None, sections: str, way: Way | None, env_file: Path | None, verbose: bool) -> None:
+    """Write the live cluster as an inventory, of which a plan says that there are no changes.
+
+    \b
+    Example: scalelite export --secrets env --env-file secrets.env -o inventories/production/
+    """
+    settings = settings_of_process()
+    chosen = _sections(sections)
+    protect, environment = _protection(way)
+    if env_file is not None and environment is None:
+        raise UsageError("--env-file is for --secrets env")
+    if output is not None and _is_folder(output):
+        _refuse_others(Path(output))
+    texts = _exported(with_connection(settings, _read, doing="export"), chosen, protect, verbose=verbose)
+    if env_file is not None and environment is not None:
+        from scalelite.inventory.write import write_whole  # noqa: PLC0415
+
+        write_whole(env_file, environment.file(), private=True)
+    _write(output, texts, private=way == "plain")
+
+
+async def _read(connection: Connection) -> Live:
+    from scalelite.flows import export as flow  # noqa: PLC0415
+
+    return await flow.read(connection)
+
+
+def _exported(live: Live, sections: Sequence[Section], protect: Protect, *, verbose: bool) -> dict[Section, str]:
+    from scalelite.flows import export as flow  # noqa: PLC0415
+
+    return flow.export(live, sections, protect, verbose=verbose)
+
+
+def _sections(text: str) -> tuple[Section, ...]:
+    wanted = {name.strip() for name in text.split(",")}
+    if unknown := sorted(wanted - set(get_args(Section))):
+        raise UsageError(f"no section is named {unknown[0]!r}", hint=f"sections are {', '.join(ORDER)}")
+    return tuple(section for section in ORDER if section in wanted)
+
+
+def _protection(way: Way | None) -> tuple[Protect, Environment | None]:
+    """Return how secrets are written, and what then holds their values for --env-file."""
+    from scalelite.inventory import protect  # noqa: PLC0415
+
+    match way:
+        case "plain":
+            return protect.in_clear, None
+        case "omit":
+            return protect.left_out, None
+        case "env":
+            environment = protect.Environment()
+            return environment, environment
+    raise UsageError("secrets could not be encrypted: no vault password is configured", hint=f"choose {_CHOICES}")
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith("/") or Path(output).is_dir()
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse a folder with files of another inventory: the same servers in two files of one would be an error."""
+    ours = {folder / f"{section}.yml" for section in ORDER}
+    others = sorted(path for suffix in ("yml", "yaml") for path in folder.rglob(f"*.{suffix}") if path not in ours)
+    if others:
+        raise UsageError(
+            f"{folder} holds an inventory of its own ({others[0].relative_to(folder)})",
+            hint="give an empty folder, or a file",
+        )
+
+
+def _write(output: str | None, texts: Mapping[Section, str], *, private: bool) -> None:
+    from scalelite.inventory.write import write_whole  # noqa: PLC0415
+
+    if output is not None and _is_folder(output):
+        for section, text in texts.items():
+            write_whole(Path(output) / f"{section}.yml", HEAD + text, private=private)
+        return
+    text = "\n".join([HEAD.rstrip("\n"), *texts.values()])
+    if output is None or output == "-":
+        sys.stdout.write(text)
+    else:
+        write_whole(Path(output), text, private=private)
