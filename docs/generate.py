@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the source: settings and commands. `python docs/generate.py`; a test keeps them fresh."""
+"""Writes docs/reference/ from the source: `python docs/generate.py`; a test keeps the pages fresh."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from scalelite.cli import cli
+from scalelite.inventory.explain import pages
+from scalelite.inventory.problems import CODES
 from scalelite.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -64,7 +66,15 @@ def _walk(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str
     return found
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+def problems_page() -> str:
+    """Return the page of the codes of problems."""
+    explained = pages()
+    head = ["# Problems of inventories", "", "`scalelite explain CODE` prints one of these.", ""]
+    sections = [f"## {code}\n\n{what}\n\n{explained[code]}\n" for code, what in CODES.items()]
+    return "\n".join([*head, *sections])
+
+
+PAGES = {"problems.md": problems_page, "settings.md": settings_page, "commands.md": commands_page}
 
 
 if __name__ == "__main__":

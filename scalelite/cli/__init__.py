@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Where each command lives, with its line of help, so that --help imports none of them.
 COMMANDS: Final = {
     "validate": ("validate", "Check an inventory; needs no database."),
+    "explain": ("validate", "Say more about the code of a problem."),
     "schema": ("validate", "Print the JSON schema of inventories, for editors."),
     "plan": ("config", "Say what apply would change."),
     "apply": ("config", "Make the cluster what the inventory says."),

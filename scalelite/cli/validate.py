@@ -1,4 +1,4 @@
-"""validate and schema: what is wrong with an inventory, for people and for CI; no database."""
+"""validate, explain and schema: what is wrong with an inventory, for people and for CI; no database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from scalelite.cli.config import contents, inventory_options
 from scalelite.cli.session import read_inventory, settings_of_process
 from scalelite.core import show
-from scalelite.errors import InventoryInvalid
+from scalelite.errors import InventoryInvalid, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,22 @@ def _tell(problems: Sequence[Problem], *, brief: bool) -> None:
     ]
     if counts:
         click.echo(f"{' and '.join(counts)} in the inventory", err=True)
+
+
+@click.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Say more about the code of a problem: what it is, why it counts, and an example wrong and right.
+
+    \b
+    Example: scalelite explain SL112
+    """
+    from scalelite.inventory.explain import page  # noqa: PLC0415
+    from scalelite.inventory.problems import CODES, nearest  # noqa: PLC0415
+
+    if code.upper() not in CODES:
+        raise UsageError(f"there is no code {code}", hint=nearest(code.upper(), CODES).strip())
+    click.echo(page(code.upper()))
 
 
 @click.command()

@@ -55,3 +55,11 @@ def test_the_schema_is_printed_and_committed_fresh(scalelite: Command) -> None:
     printed = scalelite("schema", "inventory").stdout
     assert json.loads(printed) == inventory_schema()
     assert printed == (Path(__file__).parents[2] / "schemas" / "inventory.schema.json").read_text()
+
+
+@pytest.mark.shows("inventory: explain")
+def test_explain_prints_the_page_of_a_code(scalelite: Command) -> None:
+    shown = scalelite("explain", "sl112").stdout
+    assert shown.startswith("SL112: A number is outside of its range.\n")
+    assert "Wrong:" in shown
+    assert "Did you mean 'SL112'?" in scalelite("explain", "SL1122", status=64).stderr
