@@ -7,7 +7,7 @@ say is refused in the same words (spec/cli.md). `flows/admin.py` carries wishes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from scalelite.core.model import (
     url_key,
 )
 from scalelite.core.plan import Change, Create, Facts, Hold, Remove, Update, in_order
+from scalelite.core.show import counted
 from scalelite.errors import AlreadyDeclared, Ambiguous, GuardRefused, NotDeclared, SpecRefused
 
 if TYPE_CHECKING:
@@ -51,6 +52,39 @@ class Known:
 
 
 Wish = Callable[[Known], Iterable[Change | Hold]]
+
+
+def in_turn(*wishes: Wish) -> Wish:
+    """Wish for several things in one transaction, each decided on what the ones before it make of the cluster."""
+
+    def decide(known: Known) -> Iterable[Change | Hold]:
+        changes: dict[Key, Change] = {}
+        holds: dict[Key, Hold] = {}
+        for wish in wishes:
+            for part in wish(replace(known, declared=_with(known.declared, changes.values()))):
+                if isinstance(part, Hold):
+                    holds[part.key] = part
+                else:
+                    changes[part.key] = _merged(changes.get(part.key), part)
+        return (*changes.values(), *holds.values())
+
+    return decide
+
+
+def _merged(first: Change | None, then: Change) -> Change:
+    if isinstance(first, Create | Update) and isinstance(then, Update):
+        return replace(first, after=then.after)
+    return then
+
+
+def _with(declared: Declared, changes: Iterable[Change]) -> Declared:
+    objects = dict(declared.objects)
+    for change in changes:
+        if isinstance(change, Remove):
+            objects.pop(change.key, None)
+        else:
+            objects[change.key] = change.after
+    return replace(declared, objects=objects)
 
 
 # --- who is meant ----------------------------------------------------------------------------------------------------
@@ -139,7 +173,7 @@ def update_server(server_id: str, fields: Mapping[str, Any]) -> Wish:
         _refuse_server(known, after)
         meetings = known.facts.server_meetings.get(server_id, 0)
         if url_key(after.url) != url_key(before.url) and meetings:
-            raise GuardRefused(f"server '{server_id}' has {meetings} meetings, which its new url would lose", _EMPTY_IT)
+            raise GuardRefused(f"server '{server_id}' has {counted(meetings, 'meeting')}, lost by a new url", _EMPTY_IT)
         if after != before:
             yield Update(Key(Kind.SERVER, server_id), before, after)
 
@@ -157,7 +191,7 @@ def remove_server(server_id: str) -> Wish:
         if spec.protect:
             raise GuardRefused(f"server '{server_id}' is protected", "set protect to false first")
         if meetings := known.facts.server_meetings.get(server_id, 0):
-            raise GuardRefused(f"server '{server_id}' has {meetings} meetings", _EMPTY_IT)
+            raise GuardRefused(f"server '{server_id}' has {counted(meetings, 'meeting')}", _EMPTY_IT)
         yield Remove(Key(Kind.SERVER, server_id), spec, "removed by command")
 
     return decide
@@ -230,7 +264,9 @@ def remove_tenant(name_or_id: str) -> Wish:
         if spec.protect:
             raise GuardRefused(f"tenant '{spec.name}' is protected", "set protect to false first")
         if meetings := known.facts.tenant_meetings.get(spec.name, 0):
-            raise GuardRefused(f"tenant '{spec.name}' has {meetings} meetings", "set enabled to false until they end")
+            raise GuardRefused(
+                f"tenant '{spec.name}' has {counted(meetings, 'meeting')}", "set enabled to false until they end"
+            )
         kinds = {Kind.TENANT, Kind.SETTING, Kind.LRS}
         gone = [
             Remove(key, old, "removed by command")
@@ -305,7 +341,13 @@ def _checked(model: type[S], fields: Mapping[str, Any]) -> S:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise SpecRefused("; ".join(_said(found) for found in error.errors(include_input=False))) from None
+        raise SpecRefused(refusal(error)) from None
+
+
+def refusal(error: ValidationError) -> str:
+    """Return what a model found wrong, field by field, without the values, which may be secrets."""
+    found = error.errors(include_input=False, include_context=False, include_url=False)
+    return "; ".join(_said(one) for one in found)
 
 
 def _said(error: ErrorDetails) -> str:

@@ -83,8 +83,7 @@ async def change(acting: Acting, wish: Wish) -> Changed:
 
 async def read_live(connection: Connection) -> Live:
     """Read the declared state in one snapshot: for lists, and to find out whom a command means."""
-    async with connection.transaction():
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    async with db.snapshot(connection):
         return await specs.load_live(connection)
 
 

@@ -29,6 +29,7 @@ class ServerRow:
     videos: int
     load: float
     tag: str
+    bbb_version: str
     polled_at: str | None
 
 
@@ -63,5 +64,6 @@ def _row(server: ServerSpec, status: ServerStatus, held: State | None, reserved:
         videos=status.videos,
         load=server.load_multiplier * (status.load + load),
         tag=server.tag,
+        bbb_version=status.bbb_version,
         polled_at=status.polled_at.isoformat() if status.polled_at else None,
     )

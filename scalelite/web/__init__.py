@@ -14,10 +14,12 @@ from scalelite.errors import DatabaseAway, ServiceNotReady
 from scalelite.flows.confirm import Confirmations
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
-from scalelite.web import bbb_api, callbacks, ops
+from scalelite.web import bbb_api, callbacks, ops, rest_api
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
+    from sanic import HTTPResponse, Request
+
     from scalelite.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,8 +41,16 @@ def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> Ap
     app.after_server_stop(_close)
     bbb_api.add_routes(app)
     callbacks.add_routes(app)
+    rest_api.add_routes(app)
     ops.add_routes(app)
+    app.exception(Exception)(_failed)
     return app
+
+
+async def _failed(request: Request, error: Exception) -> HTTPResponse:
+    """Answer an error in the words of the API that was called."""
+    managing = request.path.startswith(rest_api.PREFIX)
+    return await (rest_api.failed if managing else bbb_api.failed)(request, error)
 
 
 async def _open(app: App) -> None:

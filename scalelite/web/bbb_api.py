@@ -33,7 +33,6 @@ def add_routes(app: Sanic[Any, Any]) -> None:
     app.add_route(call, f"{PREFIX}/<rest:path>", methods=_METHODS, name="call")
     app.add_route(root, "/", methods=("GET", "HEAD"))
     app.add_route(unknown, "/<rest:path>", methods=_METHODS, name="unknown")
-    app.exception(Exception)(failed)
 
 
 async def call(request: Request, rest: str = "") -> HTTPResponse:

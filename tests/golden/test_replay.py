@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.golden.management import load as load_management
+from tests.golden.management import replaying_management
 from tests.golden.replay import load, replaying
 
 if TYPE_CHECKING:
@@ -44,6 +46,21 @@ async def test_answers_and_requests_to_servers_are_as_recorded(replay: Replay, f
             unexpected += [f"{record['id']} {record['case']}: {difference}" for difference in differences]
         if not differences and differs_on_purpose(record) and not pattern_only:
             unexpected.append(f"{record['id']} {record['case']}: is listed in differences.yaml, but does not differ")
+    assert not unexpected, "\n".join(unexpected)
+
+
+@pytest.mark.shows("issue D: golden, HTTP", "bbb-api: management API")
+async def test_the_management_api_answers_as_recorded(database: str) -> None:
+    unexpected: list[str] = []
+    async with replaying_management(database) as replay:
+        for record in load_management():
+            rules = [rule for rule in RULES if record["id"] in rule.get("records", ())]
+            fields = {name for rule in rules for name in rule.get("fields", ())}
+            differences = await replay.differences(record, fields)
+            if differences and (not rules or fields):
+                unexpected += [f"{record['id']} {record['case']}: {difference}" for difference in differences]
+            if not differences and rules and not fields:
+                unexpected.append(f"{record['id']} {record['case']}: is listed, but does not differ")
     assert not unexpected, "\n".join(unexpected)
 
 
