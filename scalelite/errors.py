@@ -104,6 +104,20 @@ class VaultError(ScaleliteError):
         super().__init__(f"{reason}{about}", hint="give --vault-password-file, --vault-id or --ask-vault-pass")
 
 
+class PasswordUnavailable(UsageError):
+    """A vault's password cannot be had from where it should come from; what was read is not shown."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"the vault password of {source} {reason}", hint="see --vault-password-file and --vault-id")
+
+
+class FileUnusable(ScaleliteError):
+    """A file cannot be read or written."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(f"{path}: {(error.strerror or type(error).__name__).lower()}")
+
+
 class StalePlan(ScaleliteError):
     """The cluster is no longer what the plan was made for."""
 

@@ -132,6 +132,7 @@ class Settings:
     inventory: str = _env("SCALELITE_INVENTORY", "", TEXT, "The inventory that commands use without -i.")
     actor: str = _env("SCALELITE_ACTOR", "", TEXT, "Who revisions are written for. Unset: the CI job, else user@host.")
 
+    vault_password_file: str = _env("SCALELITE_VAULT_PASSWORD_FILE", "", TEXT, "File with the password of Ansible vaults, or a program that prints it; where no option names one. ANSIBLE_VAULT_PASSWORD_FILE is taken too.")
     encryption_keys: tuple[str, ...] = _env("SCALELITE_ENCRYPTION_KEY", (), Reader(_keys, "keys of at least 32 characters (openssl rand -base64 32), ':' between", secret=True), "Keys that seal secrets in Postgres, ':' between; the first seals, all open. Unset: secrets are stored in clear. A new one goes in front; then run `scalelite db rotate-keys`.")
 
     loadbalancer_secret: str = _env("LOADBALANCER_SECRET", "", SECRET, "Secret of applications without tenants. Empty is an error, not an empty secret.")
@@ -225,7 +226,11 @@ class Settings:
 
 
 # Where two names mean one setting, the first is ours.
-_ALIASES: Final = {"LOG_LEVEL": "RAILS_LOG_LEVEL", "AWS_REGION": "AWS_DEFAULT_REGION"}
+_ALIASES: Final = {
+    "LOG_LEVEL": "RAILS_LOG_LEVEL",
+    "AWS_REGION": "AWS_DEFAULT_REGION",
+    "SCALELITE_VAULT_PASSWORD_FILE": "ANSIBLE_VAULT_PASSWORD_FILE",
+}
 _EMPTY_COUNTS: Final = frozenset({"LOADBALANCER_SECRET"})
 _EMPTY_IS_A_VALUE: Final = frozenset({"FSAPI_PASSWORD"})
 LogFormat = Literal["text", "json"]

@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "schema": ("validate", "Print the JSON schema of inventories, for editors."),
     "plan": ("config", "Say what apply would change."),
     "apply": ("config", "Make the cluster what the inventory says."),
+    "inventory": ("inventory", "Show what an inventory makes of its servers and groups."),
+    "vault": ("vault", "Encrypt and decrypt files and values, as ansible-vault does."),
     "drift": ("history", "Say what was changed outside of the inventory."),
     "history": ("history", "List revisions, or what one of them changed."),
     "blame": ("history", "Say who gave an object's fields their values."),

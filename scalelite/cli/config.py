@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from scalelite import __version__
-from scalelite.cli.session import actor_option, ask_to_apply, read_inventory, settings_of_process, with_connection
+from scalelite.cli.session import (
+    actor_option,
+    ask_to_apply,
+    read_inventory,
+    settings_of_process,
+    vault_options,
+    with_connection,
+)
 from scalelite.core import show
 from scalelite.core.model import Kind
 from scalelite.core.plan import Create, Remove, Update
@@ -31,7 +38,7 @@ Style = Literal["text", "json"]
 
 def inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name inventories."""
-    function = click.argument("paths", nargs=-1, metavar="[PATH]...")(function)
+    function = vault_options(click.argument("paths", nargs=-1, metavar="[PATH]...")(function))
     return click.option("-i", "--inventory", multiple=True, metavar="PATH", help="An inventory; a later one wins.")(
         function
     )

@@ -13,17 +13,20 @@ import click
 
 from scalelite import logs
 from scalelite.errors import UsageError
+from scalelite.inventory.passwords import PROMPT, PasswordSource, password
 from scalelite.settings import Settings, process_environment, process_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from scalelite.inventory.load import Inventory
+    from scalelite.inventory.vault import Password
     from scalelite.store.db import Connection
 
 T = TypeVar("T")
 DEFAULT_INVENTORY: Final = Path("inventories/default")
 _ACTOR: Final = "scalelite.actor"
+_PASSWORDS: Final = "scalelite.passwords"
 
 
 def settings_of_process() -> Settings:
@@ -48,6 +51,49 @@ def actor_option(function: Callable[..., T]) -> Callable[..., T]:
         callback=keep,
         help="Who does this, for the history; else SCALELITE_ACTOR, the CI job, or user@host.",
     )(function)
+
+
+def vault_options(function: Callable[..., T]) -> Callable[..., T]:
+    """Add the options that name passwords of vaults, which `vault_passwords` takes up."""
+
+    def keep(context: click.Context, option: click.Parameter, value: Sequence[str] | bool) -> None:
+        texts = ([PROMPT] if value else []) if isinstance(value, bool) else value
+        read = PasswordSource if option.name == "vault_password_file" else PasswordSource.of
+        context.meta.setdefault(_PASSWORDS, []).extend(read(text) for text in texts)
+
+    options = [
+        click.option("--ask-vault-pass", is_flag=True, expose_value=False, callback=keep, help="Ask for a password."),
+        click.option(
+            "--vault-id", multiple=True, metavar="LABEL@FILE", expose_value=False, callback=keep,
+            help="The password of vaults with a label: a file, a program, or `prompt`.",
+        ),
+        click.option(
+            "--vault-password-file", multiple=True, metavar="FILE", expose_value=False, callback=keep,
+            help="A file with the password of vaults, or a program that prints it.",
+        ),
+    ]  # fmt: skip
+    for option in options:
+        function = option(function)
+    return function
+
+
+def vault_passwords(settings: Settings) -> list[Password]:
+    """Return the passwords that options name, else that of the environment's file; raises PasswordUnavailable."""
+    sources: list[PasswordSource] = click.get_current_context().meta.get(_PASSWORDS, [])
+    if not sources and settings.vault_password_file:
+        sources = [PasswordSource(settings.vault_password_file)]
+    return [password(source, asked_password) for source in sources]
+
+
+def asked_password(label: str, *, twice: bool = False) -> str:
+    """Ask for a password on the terminal; raises UsageError where there is none."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to ask for the vault password", hint="give --vault-password-file")
+    question = f"Vault password ({label})" if label else "Vault password"
+    answer: str = click.prompt(
+        question, hide_input=True, err=True, default="", show_default=False, confirmation_prompt=twice
+    )
+    return answer
 
 
 def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]], *, doing: str) -> T:
@@ -77,7 +123,12 @@ def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: b
             "no inventory is named", hint=f"give a path, set SCALELITE_INVENTORY, or make {DEFAULT_INVENTORY}"
         )
     sources: list[Path | Literal["-"]] = ["-" if path == "-" else Path(path) for path in chosen]
-    inventory = load_inventory(sources, environment=process_environment(), stdin=sys.stdin.buffer)
+    inventory = load_inventory(
+        sources,
+        environment=process_environment(),
+        stdin=sys.stdin.buffer,
+        passwords=lambda: vault_passwords(settings),
+    )
     for warning in inventory.warnings if tell_warnings else ():
         click.echo(warning.text(caret=False), err=True)
     return inventory

@@ -110,6 +110,11 @@ class Groups:
         lay_over(keys, own)
         return Level(keys, free)
 
+    def variables(self, server: str) -> Mapping[str, Mark]:
+        """Return the marks of a server's free variables."""
+        host = self._levels.of("host_vars", server)
+        return {**self._base(self.of(server)).free.marks, **(host.free.marks if host else {})}
+
     def common(self) -> Map:
         """Return the free variables of `all`, which tenants have, too."""
         return self._base(()).free
