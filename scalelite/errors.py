@@ -201,6 +201,20 @@ class RecordingInvalid(ScaleliteError):
     http_status = 422
 
 
+class ArchiveIncomplete(ScaleliteError):
+    """The end of an archive is missing: it is still being written, or that was broken off."""
+
+    def __init__(self) -> None:
+        super().__init__("the end of the archive is missing")
+
+
+class RecordingBusy(ScaleliteError):
+    """A recording is being deleted; its archive waits."""
+
+    def __init__(self, record_id: str) -> None:
+        super().__init__(f"recording {record_id} is being deleted")
+
+
 # --- what front ends are told, as BigBlueButton XML ------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 from scalelite.sim.faults import Fault, Mode
 from scalelite.sim.listener import resolve
 from scalelite.sim.meetings import ALPHANUMERIC, Meeting, User
+from scalelite.sim.recording import Recorded, write_archive
 from scalelite.sim.routes import respond
 from scalelite.sim.server import Request, RunningServer, SimulatedServer, Surroundings
 
@@ -28,6 +29,7 @@ __all__ = [
     "Fault",
     "Meeting",
     "Mode",
+    "Recorded",
     "Request",
     "RunningServer",
     "SimulatedServer",
@@ -35,6 +37,7 @@ __all__ = [
     "User",
     "simulate",
     "start_servers",
+    "write_archive",
 ]
 
 SECRET_LENGTH: Final = 40

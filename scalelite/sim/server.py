@@ -11,10 +11,12 @@ from scalelite.sim.calls import check_create
 from scalelite.sim.faults import Fault, Mode, take
 from scalelite.sim.listener import Address, Listener
 from scalelite.sim.meetings import Meeting, Meetings
+from scalelite.sim.recording import Recorded, write_archive
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from aiohttp import web
 
@@ -160,6 +162,12 @@ class RunningServer:
     def forget(self, meeting_id: str) -> None:
         """Lose a meeting, as a server does that restarts. Raises KeyError."""
         self.rooms.remove(self.meetings[meeting_id])
+
+    def record(self, meeting_id: str, folder: Path, formats: Sequence[str] = ("presentation", "video")) -> Path:
+        """Write the archive of a meeting that was held, as if it had been recorded until now. Raises KeyError."""
+        host = self.about.url.partition("://")[2].partition("/")[0]
+        recorded = Recorded.of(self.meetings[meeting_id], self.rooms.now_ms(), host)
+        return write_archive(recorded, folder, formats)
 
     def reset(self) -> None:
         """As if just started: no meetings, no failures, no requests seen."""

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final, LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
+from scalelite.core.model import SENTINEL_TENANT
 from scalelite.core.recording import PlaybackFormat, Recording, Thumbnail
-from scalelite.errors import RecordingNotFound
+from scalelite.errors import RecordingBusy, RecordingNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,10 @@ _COLUMNS: Final = (
     f"r.record_id, r.tenant, r.meeting_id, r.name, {_STATE} AS state, r.published, r.protected, r.start_ms, r.end_ms,"
     " r.participants"
 )
+_WRITTEN: Final = (
+    "record_id", "tenant", "meeting_id", "name", "state", "published", "protected", "start_ms", "end_ms",
+    "participants",
+)  # fmt: skip
 _DETAILS: Final = """
 SELECT p.*,
        (SELECT jsonb_agg(jsonb_build_array(m.key, m.value) ORDER BY m.place)
@@ -90,6 +95,105 @@ def _recording(row: dict[str, Any]) -> Recording:
         for name, url, length, processing_ms, images in row["formats"] or ()
     )
     return Recording(**row)
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """A recording's row, locked to the end of the transaction."""
+
+    id: int
+    published: bool
+
+
+async def put_recording(connection: Connection, recording: Recording) -> Row:
+    """Add a recording, or renew the one there is, and lock it; raises RecordingBusy while it is being deleted.
+
+    What people decided stays: published, protected, whose it is. One that was deleted comes back.
+    """
+    cursor = await connection.execute(
+        """
+        INSERT INTO recording AS r
+               (record_id, tenant, meeting_id, name, state, published, protected, start_ms, end_ms, participants)
+        VALUES (%(record_id)s, coalesce((SELECT id FROM tenant WHERE id = %(tenant)s), %(nobody)s), %(meeting_id)s,
+                %(name)s, %(state)s, %(published)s, %(protected)s, %(start_ms)s, %(end_ms)s, %(participants)s)
+        ON CONFLICT (record_id) DO UPDATE SET
+            tenant = CASE WHEN r.tenant = %(nobody)s THEN excluded.tenant ELSE r.tenant END,
+            meeting_id = excluded.meeting_id,
+            name = excluded.name,
+            state = CASE WHEN NOT r.publish_edited THEN excluded.state
+                         WHEN r.published THEN 'published' ELSE 'unpublished' END,
+            published = CASE WHEN r.publish_edited THEN r.published ELSE excluded.published END,
+            start_ms = excluded.start_ms,
+            end_ms = excluded.end_ms,
+            participants = coalesce(excluded.participants, r.participants),
+            deleted_at = NULL
+        RETURNING r.id, r.published, r.pending
+        """,
+        {
+            **{name: getattr(recording, name) for name in _WRITTEN},
+            "nobody": SENTINEL_TENANT,
+        },
+    )
+    row = await cursor.fetchone() or {}
+    if row["pending"] == "deleted":
+        raise RecordingBusy(recording.record_id)
+    return Row(row["id"], row["published"])
+
+
+async def put_details(connection: Connection, row: int, recording: Recording) -> None:
+    """Write metadata that no person has edited, and the formats, of a recording that is locked."""
+    await connection.execute(
+        """
+        INSERT INTO recording_metadata AS m (recording, key, value)
+        SELECT %(row)s, key, value
+          FROM unnest(%(keys)s::text[], %(values)s::text[]) WITH ORDINALITY AS new (key, value, place) ORDER BY place
+        ON CONFLICT (recording, key) DO UPDATE SET value = excluded.value WHERE NOT m.edited
+        """,
+        {"row": row, "keys": list(recording.metadata), "values": list(recording.metadata.values())},
+    )
+    formats = recording.formats
+    await connection.execute(
+        """
+        INSERT INTO playback_format (recording, format, url, length, processing_ms)
+        SELECT %(row)s, new.* FROM unnest(%(formats)s::text[], %(urls)s::text[], %(lengths)s::bigint[],
+                                          %(processing)s::bigint[]) AS new
+        ON CONFLICT (recording, format) DO UPDATE
+           SET url = excluded.url, length = excluded.length, processing_ms = excluded.processing_ms
+        """,
+        {
+            "row": row,
+            "formats": [each.format for each in formats],
+            "urls": [each.url for each in formats],
+            "lengths": [each.length for each in formats],
+            "processing": [each.processing_ms for each in formats],
+        },
+    )
+    await _put_thumbnails(connection, row, formats)
+
+
+async def _put_thumbnails(connection: Connection, row: int, formats: Sequence[PlaybackFormat]) -> None:
+    images = [(each.format, place, image) for each in formats for place, image in enumerate(each.thumbnails)]
+    await connection.execute(
+        "DELETE FROM thumbnail WHERE recording = %s AND format = ANY (%s)", (row, [each.format for each in formats])
+    )
+    await connection.execute(
+        """
+        INSERT INTO thumbnail (recording, format, place, url, width, height, alt)
+        SELECT %(row)s, new.* FROM unnest(%(formats)s::text[], %(places)s::integer[], %(urls)s::text[],
+                                          %(widths)s::bigint[], %(heights)s::bigint[], %(alts)s::text[]) AS new
+        """,
+        {
+            "row": row,
+            "formats": [format_name for format_name, _, _ in images],
+            "places": [place for _, place, _ in images],
+            "urls": [image.url for _, _, image in images],
+            "widths": [image.width for _, _, image in images],
+            "heights": [image.height for _, _, image in images],
+            "alts": [image.alt for _, _, image in images],
+        },
+    )
 
 
 # --- edits -----------------------------------------------------------------------------------------------------------

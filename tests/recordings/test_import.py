@@ -1,0 +1,320 @@
+"""Archives become recordings: all of them, once, in any order, whatever happens between two steps."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+import pytest
+
+from scalelite.core.listing import Edit
+from scalelite.core.model import SENTINEL_TENANT
+from scalelite.errors import DatabaseAway
+from scalelite.flows import importer, recordings
+from scalelite.store import recordings as store
+from tests.recordings.conftest import MANY_STEPS, FaultyDisk, fails, recorded
+
+if TYPE_CHECKING:
+    from tests.recordings.conftest import Desk
+
+MANY: Final = ("presentation", "video", "podcast")
+# Of few files, since each is a few steps.
+SMALL: Final = ("podcast", "notes")
+
+
+@pytest.mark.shows("recordings: import", "RE-2")
+async def test_an_archive_becomes_a_recording_with_its_files(desk: Desk) -> None:
+    what = recorded(metadata={"bbb-context": "Math & <more>", "empty": ""})
+    desk.send(what, ("presentation", "video"))
+    (outcome,) = await desk.run()
+    assert outcome.imported == (what.record_id,)
+    (found,) = await desk.listed()
+    assert (found.meeting_id, found.name, found.published, found.state) == ("room-1", "Room 1", True, "published")
+    assert found.metadata == {"bbb-context": "Math & <more>", "empty": ""}
+    assert [(each.format, each.url, each.length) for each in found.formats] == [
+        ("presentation", f"/playback/presentation/2.3/{what.record_id}", 2),
+        ("video", f"/playback/video/{what.record_id}/", 2),
+    ]
+    assert found.formats[0].thumbnails[0].url.startswith(f"/presentation/{what.record_id}/")
+    assert (desk.folder / "published/video" / what.record_id / "video-0.m4v").read_bytes() == b"video video-0.m4v"
+    assert not desk.files("spool")
+    assert not desk.files("work")
+
+
+@pytest.mark.shows("recordings: import", "RE-2")
+async def test_formats_that_come_one_by_one_and_again_make_one_recording(desk: Desk) -> None:
+    what = recorded()
+    for formats in (("video",), MANY, ("presentation",), MANY, ("video",)):
+        desk.send(what, formats)
+        await desk.run()
+    (found,) = await desk.listed()
+    assert [each.format for each in found.formats] == sorted(MANY)
+    assert not await desk.problems()
+
+
+@pytest.mark.shows("recordings: import", "RE-2")
+async def test_two_importers_at_once_make_one_recording(desk: Desk) -> None:
+    others = [await desk.open() for _ in range(3)]
+    for round_ in range(5):
+        for number in range(4):
+            desk.send(recorded(number), MANY[: round_ % 3 + 1])
+        rounds = await asyncio.gather(*(desk.run(services) for services in others))
+        assert not [outcome for outcomes in rounds for outcome in outcomes if outcome.failed or outcome.waits]
+    assert len(await desk.listed()) == 4
+    assert not desk.files("spool")
+    assert not await desk.problems()
+
+
+@pytest.mark.shows("recordings: import", "RE-2")
+async def test_importers_that_cannot_see_each_others_locks_make_one_recording(desk: Desk) -> None:
+    archive = desk.send(recorded(), MANY)
+    copies = [archive.with_name(f"copy{number}.tar") for number in range(4)]
+    for copy in copies:
+        copy.write_bytes(archive.read_bytes())
+    outcomes = await asyncio.gather(*(importer.import_archive(desk.services, copy) for copy in copies))
+    assert all(outcome and outcome.imported for outcome in outcomes)
+    assert len(await desk.listed()) == 1
+    assert not await desk.problems()
+
+
+@pytest.mark.shows("recordings: import", "RE-2")
+async def test_what_people_changed_survives_the_same_archive(desk: Desk) -> None:
+    what = recorded()
+    desk.send(what, ("presentation", "video"))
+    await desk.run()
+    edit = Edit({"bbb-context": "Physics", "gl-listed": "", "new": "1"}, protect=True)
+    async with desk.services.database.use() as connection:
+        await store.edit(connection, None, [what.record_id], edit)
+        await store.claim(connection, None, [what.record_id], ["published"], "unpublished")
+    await recordings.finish(desk.services, what.record_id)
+    desk.send(replace(what, name="Renamed"), ("presentation", "video", "podcast"))
+    await desk.run()
+    (found,) = await desk.listed()
+    assert (found.published, found.state, found.protected, found.name) == (False, "unpublished", True, "Renamed")
+    assert found.metadata == {"bbb-context": "Physics", "new": "1"}
+    assert not await desk.problems()
+    assert not desk.files("published")
+
+
+@pytest.mark.shows("recordings: import")
+async def test_a_deleted_recording_comes_back_with_its_archive(desk: Desk) -> None:
+    what = recorded()
+    desk.send(what)
+    await desk.run()
+    await recordings.delete(desk.services, None, [what.record_id])
+    assert not desk.files("published")
+    desk.send(what)
+    await desk.run()
+    (found,) = await desk.listed()
+    assert (found.state, found.published, len(found.formats)) == ("published", True, 1)
+
+
+@pytest.mark.shows("settings: RECORDING_IMPORT_UNPUBLISHED, PROTECTED_RECORDINGS_ENABLED")
+async def test_new_recordings_can_begin_unpublished_and_protected(desk: Desk) -> None:
+    desk.send(recorded())
+    await desk.run(await desk.open(RECORDING_IMPORT_UNPUBLISHED="true", PROTECTED_RECORDINGS_ENABLED="true"))
+    (found,) = await desk.listed()
+    assert (found.state, found.published, found.protected) == ("unpublished", False, True)
+    assert not await desk.problems()
+
+
+@pytest.mark.shows("bbb-api: tenants")
+async def test_a_recording_belongs_to_the_tenant_that_its_meeting_had(desk: Desk) -> None:
+    tenant = "11111111-1111-4111-8111-111111111111"
+    async with desk.services.database.use() as connection:
+        await connection.execute("INSERT INTO tenant (id, name, from_rev) VALUES (%s, 'acme', 1)", (tenant,))
+    desk.send(recorded(1, metadata={"tenant-id": tenant, "secret-lrs-payload": "hidden"}))
+    desk.send(recorded(2, metadata={"tenant-id": "99999999-9999-4999-8999-999999999999"}))
+    desk.send(recorded(3, metadata={"tenant-id": "no uuid"}))
+    await desk.run()
+    owners = {found.meeting_id: str(found.tenant) for found in await desk.listed()}
+    assert owners == {"room-1": tenant, "room-2": str(SENTINEL_TENANT), "room-3": str(SENTINEL_TENANT)}
+    assert not any("secret-lrs-payload" in found.metadata for found in await desk.listed())
+
+
+# --- archives that are not complete, or not right --------------------------------------------------------------------
+
+
+@pytest.mark.shows("recordings: a partly written archive is left alone", "RE-3")
+async def test_an_archive_that_grows_is_left_alone(desk: Desk) -> None:
+    archive = desk.send(recorded())
+    assert await importer.import_waiting(desk.services) == []
+    whole = archive.read_bytes()
+    end_of_files = -(-len(whole.rstrip(b"\0")) // 512) * 512
+    for length in (0, 100, 512, 1024, len(whole) // 2, end_of_files):
+        archive.write_bytes(whole[:length])
+        (outcome,) = await desk.run()
+        assert outcome.waits, f"{length} bytes of {len(whole)}"
+        assert archive.read_bytes() == whole[:length]
+    archive.write_bytes(whole)
+    (outcome,) = await desk.run()
+    assert outcome.imported
+
+
+@pytest.mark.shows("recordings: a partly written archive is left alone", "RE-3", "RE-1")
+async def test_an_archive_that_was_given_up_is_set_aside(desk: Desk) -> None:
+    archive = desk.send(recorded())
+    content = archive.read_bytes()[:3000]
+    archive.write_bytes(content)
+    long_ago = time.time() - 7200
+    os.utime(archive, (long_ago, long_ago))
+    (outcome,) = await desk.run()
+    assert outcome.failed
+    failed = desk.spool / "failed"
+    assert (failed / archive.name).read_bytes() == content
+    assert "end" in (failed / f"{archive.name}.reason.txt").read_text()
+
+
+@pytest.mark.shows("RE-1")
+async def test_one_bad_format_is_told_and_the_others_are_imported(desk: Desk) -> None:
+    bad, good = recorded(1), recorded(2)
+    desk.send(bad, MANY, replaced={f"video/{bad.record_id}/metadata.xml": b"<recording><id>"})
+    desk.send(good)
+    outcomes = await desk.run()
+    assert {outcome.archive: bool(outcome.failed) for outcome in outcomes} == {
+        f"{bad.record_id}.tar": True,
+        f"{good.record_id}.tar": False,
+    }
+    formats = {found.record_id: [each.format for each in found.formats] for found in await desk.listed()}
+    assert formats == {bad.record_id: ["podcast", "presentation"], good.record_id: ["presentation"]}
+    reason = (desk.spool / "failed" / f"{bad.record_id}.tar.reason.txt").read_text()
+    assert reason.startswith(f"video/{bad.record_id}: metadata.xml cannot be read")
+    assert not desk.files("published/video")
+
+
+@pytest.mark.shows("RE-1")
+async def test_an_archive_that_fails_twice_is_kept_twice(desk: Desk) -> None:
+    for _ in range(2):
+        desk.send(recorded(), (), replaced={"presentation/abc/metadata.xml": b"<x/>"})
+        await desk.run()
+    assert len(list((desk.spool / "failed").glob("*.tar"))) == 2
+    assert len(list((desk.spool / "failed").glob("*.reason.txt"))) == 2
+
+
+# --- every step ------------------------------------------------------------------------------------------------------
+
+
+async def every_step(desk: Desk, disk: FaultyDisk, expected: type[Exception] = OSError) -> int:
+    """Import with something happening at the first, the second, … step; then again without. Returns the steps."""
+    desk.send(recorded(0), SMALL)
+    await desk.run()
+    services = await desk.open(disk)
+    for step in range(MANY_STEPS):
+        disk.wait_for(step)
+        new, known = recorded(step + 1), recorded(0, name=f"Renamed {step}")
+        archives = [desk.send(known, SMALL[:1]), desk.send(new, SMALL)]
+        for archive in archives:
+            with suppress(expected):
+                await importer.import_archive(services, archive)
+        assert not await desk.problems()
+        names = {found.record_id: found for found in await desk.listed()}
+        assert archives[0].exists() or names[known.record_id].name == known.name
+        assert archives[1].exists() or len(names[new.record_id].formats) == len(SMALL)
+        assert not desk.files("spool/failed")
+        await importer.tidy(desk.services)
+        await desk.run()
+        assert not desk.files("spool")
+        assert not desk.files("work")
+        assert not await desk.problems()
+        if not disk.was_reached:
+            assert len(await desk.listed()) == step + 2
+            return step
+    raise AssertionError("the steps do not end")
+
+
+@pytest.mark.shows("RE-1", "issue F: fault injection of imports")
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["disk full", "EIO"])
+async def test_a_disk_that_fails_at_any_step_loses_and_shows_nothing(desk: Desk, code: int) -> None:
+    assert await every_step(desk, FaultyDisk(0, fails(code))) > 30
+
+
+@pytest.mark.shows("RE-1", "issue F: fault injection of imports")
+async def test_postgres_going_away_at_any_step_loses_and_shows_nothing(desk: Desk) -> None:
+    def cut() -> None:
+        with psycopg.connect(desk.conninfo, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'tests importer'"
+            )
+
+    # What happens before the files are put in place happens without Postgres.
+    disk = FaultyDisk(0, cut, counted=("rename", "exchange", "remove", "remove_tree"))
+    assert await every_step(desk, disk, DatabaseAway) > 8
+
+
+@pytest.mark.shows("RE-1")
+async def test_an_archive_waits_for_postgres(desk: Desk) -> None:
+    archive = desk.send(recorded())
+    with pytest.raises(DatabaseAway):
+        await desk.run(await desk.open(conninfo="host=127.0.0.1 port=1 user=x dbname=x"))
+    assert archive.exists()
+    await desk.run()
+    assert len(await desk.listed()) == 1
+
+
+# Forks before each import, so that only the first one pays for loading the program; prints when no step is left.
+KILLED: Final = """
+import asyncio, json, os, signal, sys
+from pathlib import Path
+from scalelite.flows import importer
+from scalelite.settings import read_settings
+from scalelite.wiring import open_services
+from tests.recordings.conftest import MANY_STEPS, FaultyDisk, environment, recorded
+from scalelite.sim import write_archive
+
+folder, conninfo = Path(sys.argv[1]), sys.argv[2]
+
+async def work(step):
+    disk = FaultyDisk(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    async with open_services(read_settings(environment(folder)), conninfo, name="killed", disk=disk) as services:
+        await importer.tidy(services)
+        await importer.import_waiting(services, settled_s=-60)
+
+for step in range(MANY_STEPS):
+    write_archive(recorded(1, name=f"Renamed {step}"), folder / "spool", ("podcast", "notes"))
+    write_archive(recorded(step + 2), folder / "spool", ("podcast", "notes"))
+    if not (child := os.fork()):
+        asyncio.run(work(step))
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    print(json.dumps({"step": step, "killed": os.WIFSIGNALED(status)}), flush=True)
+    if sys.stdin.readline().strip() != "go on" or not os.WIFSIGNALED(status):
+        break
+"""
+
+
+@pytest.mark.shows("RE-1", "issue F: fault injection of imports")
+async def test_an_importer_that_is_killed_at_any_step_loses_and_shows_nothing(desk: Desk) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, str(desk.folder), desk.conninfo,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdin
+    assert child.stdout
+    steps = 0
+    async for line in child.stdout:
+        said = json.loads(line)
+        assert not await desk.problems(), said
+        ids = {found.record_id for found in await desk.listed()}
+        for number in range(1, said["step"] + 3):
+            what = recorded(number)
+            assert what.record_id in ids or (desk.spool / f"{what.record_id}.tar").exists(), said
+        steps += said["killed"]
+        child.stdin.write(b"go on\n")
+    assert await child.wait() == 0
+    assert steps > 30
+    await importer.tidy(desk.services)
+    await desk.run()
+    assert not desk.files("spool")
+    assert not desk.files("work")
+    assert len(await desk.listed()) == steps + 2
+    assert not await desk.problems()
