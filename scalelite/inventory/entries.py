@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from scalelite.core.model import (
+    RESERVED_PARAMS,
     Algorithm,
     Call,
     Count,
     HealthSpec,
+    HostName,
     Limits,
     LoadSpec,
     LrsBasic,
     LrsOidc,
     Multiplier,
+    ParamName,
     Retention,
     SizeHint,
     State,
+    TenantName,
 )
 from scalelite.inventory.problems import SECRET_KEYS
 
@@ -40,12 +44,39 @@ class Entry(BaseModel):
 _URL: Final[dict[str, Any]] = {"pattern": "^https?://[^\\s?#]+/api/?$"}
 _WEB_URL: Final[dict[str, Any]] = {"pattern": "^https?://\\S+$"}
 _TEXT_OR_NUMBER: Final[dict[str, Any]] = {"type": ["string", "number", "boolean"]}
+_RESERVED: Final = "|".join(
+    "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in name)
+    for name in sorted(RESERVED_PARAMS)
+)
+NotEmpty = Annotated[str, Field(min_length=1)]
 ParamValue = Annotated[str, WithJsonSchema(_TEXT_OR_NUMBER)]
-ParamValues = Annotated[dict[str, str], WithJsonSchema({"type": "object", "additionalProperties": {**_TEXT_OR_NUMBER}})]
+SettingName = Annotated[ParamName, Field(json_schema_extra={"not": {"pattern": f"^({_RESERVED})$"}})]
+# An id, or a range of them.
+ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\[\]-]+$")]
+
+
+def _with_observed(schema: dict[str, Any]) -> None:
+    """Add what `export --verbose` and `servers yaml --verbose` write, and loading ignores."""
+    observed = {
+        "load": ("number", "Observed; ignored.", 12.5),
+        "online": ("boolean", "Observed; ignored.", True),
+        "bbb_version": ("string", "Observed; ignored.", "3.0.4"),
+    }
+    for name, (kind, description, example) in observed.items():
+        schema["properties"][name] = {"type": kind, "description": description, "examples": [example]}
+    # With one of them, `state` was observed too; else it contradicts `enabled`.
+    schema["not"] = {"required": ["enabled", "state"], "not": {"anyOf": [{"required": [name]} for name in observed]}}
+
+
+def _with_observed_and_url(schema: dict[str, Any]) -> None:
+    _with_observed(schema)
+    schema["allOf"] = [{"required": ["url"]}]
 
 
 class ServerEntry(Entry):
     """One BigBlueButton server. A new one gets meetings as soon as it is applied, unless `enabled` is false."""
+
+    model_config = ConfigDict(json_schema_extra=_with_observed)
 
     secret: str = Field(
         "",
@@ -93,6 +124,8 @@ class ServerEntry(Entry):
 class ListedServer(ServerEntry):
     """An entry of the list form (`servers:addAll`); its id is the host of its url."""
 
+    model_config = ConfigDict(json_schema_extra=_with_observed_and_url)
+
     url: str = Field(
         "",
         description="Host name, which means https://HOST/bigbluebutton/api, or the URL of the server's API. Required.",
@@ -115,6 +148,8 @@ class SettingEntry(Entry):
 
 class LrsEntry(Entry):
     """Where the tenant's xAPI statements go; exactly one of `basic` and `oidc`."""
+
+    model_config = ConfigDict(json_schema_extra={"not": {"required": ["basic", "oidc"]}})
 
     endpoint: str = Field(
         "",
@@ -155,15 +190,15 @@ class TenantEntry(Entry):
         json_schema_extra={"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
     )
     enabled: bool = Field(True, description="false: all calls of the tenant fail; its data stay.", examples=[True])
-    hosts: list[str] = Field(
+    hosts: list[HostName] = Field(
         [], description="Further host names that are the tenant's.", examples=[["meet.school.example"]]
     )
-    secrets: list[str] | str = Field(
+    secrets: Annotated[list[NotEmpty], Field(min_length=1)] | NotEmpty = Field(
         [],
         description="Secrets in the order of their rotation: a list, or the guide's text with ':' between. Required.",
         examples=[["{{ lookup('env', 'TENANT1_SECRET') }}"]],
     )
-    settings: dict[str, SettingEntry | ParamValue] = Field(
+    settings: dict[SettingName, SettingEntry | ParamValue] = Field(
         {},
         description="Parameters of create and join: name to value, or to {value, override, calls}.",
         examples=[{"record": True, "welcome": {"value": "Welcome", "override": True}}],
@@ -194,10 +229,12 @@ class TenantEntry(Entry):
 class CallParamsEntry(Entry):
     """Parameters that every call of a kind gets."""
 
-    default: ParamValues = Field(
+    default: dict[SettingName, ParamValue] = Field(
         {}, description="Used where the call does not say.", examples=[{"logo": "https://example.com/logo.png"}]
     )
-    override: ParamValues = Field({}, description="Used whatever the call says.", examples=[{"record": False}])
+    override: dict[SettingName, ParamValue] = Field(
+        {}, description="Used whatever the call says.", examples=[{"record": False}]
+    )
 
 
 class ClusterEntry(Entry):
@@ -285,7 +322,7 @@ class InventoryFile(Entry):
         ClusterEntry(), description="Settings of the whole cluster.", examples=[{"name": "prod-eu"}]
     )
     safety: Safety = Field(Safety(), description="Guards of plans.", examples=[{"max_removals": "30%"}])
-    servers: dict[str, ServerEntry] | list[ListedServer] = Field(
+    servers: dict[ServerName, ServerEntry] | list[ListedServer] = Field(
         {},
         description="All servers: id to entry (servers:sync), or a list of url and secret (servers:addAll).",
         examples=[{"bbb1.example.com": {"secret": "{{ lookup('env', 'BBB1_SECRET') }}"}}],
@@ -295,7 +332,7 @@ class InventoryFile(Entry):
         description="Groups of servers, whose variables are defaults for the servers' keys.",
         examples=[{"large": {"servers": ["bbb[01:05].example.com"], "vars": {"load_multiplier": 0.5}}}],
     )
-    tenants: dict[str, TenantEntry] = Field(
+    tenants: dict[TenantName, TenantEntry] = Field(
         {},
         description="All tenants: name to entry.",
         examples=[{"tenant1": {"secrets": ["{{ lookup('env', 'TENANT1_SECRET') }}"]}}],

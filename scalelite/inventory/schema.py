@@ -7,7 +7,7 @@ from typing import Any, Final
 from scalelite.inventory.entries import InventoryFile
 
 _ID: Final = "https://scalelite.invalid/schemas/inventory.schema.json"
-_TEMPLATE: Final = {"type": "string", "pattern": "\\{\\{"}
+_TEMPLATE: Final = {"type": "string", "pattern": "\\{[{%]"}
 _ABOUT: Final = ("description", "examples", "default", "title")
 # What makes a schema one that a template would fail.
 _BOUNDED: Final = frozenset({"pattern", "enum", "const", "format"})
@@ -36,11 +36,14 @@ def _draft7(schema: Any) -> Any:
     if "properties" in core:
         core["properties"] = {name: _draft7(part) for name, part in core["properties"].items()}
         core.pop("required", None)  # a file may hold a part of an entry, of which another file holds the rest
-    for name in ("items", "additionalProperties", "propertyNames", "anyOf"):
+    for name in ("items", "additionalProperties", "anyOf"):
         if name in core:
             core[name] = _draft7(core[name])
     if "patternProperties" in core:
-        core["patternProperties"] = {name: _draft7(part) for name, part in core["patternProperties"].items()}
+        # pydantic lets keys of another form pass, with any value.
+        [(pattern, values)] = core.pop("patternProperties").items()
+        core["propertyNames"] = {**core.get("propertyNames", {}), "pattern": pattern}
+        core["additionalProperties"] = _draft7(values)
     if "$ref" in core and about:
         return {**about, "allOf": [core]}
     return {**about, **(_or_template(core) if _is_bounded_scalar(core) else core)}

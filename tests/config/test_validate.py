@@ -62,4 +62,4 @@ def test_explain_prints_the_page_of_a_code(scalelite: Command) -> None:
     shown = scalelite("explain", "sl112").stdout
     assert shown.startswith("SL112: A number is outside of its range.\n")
     assert "Wrong:" in shown
-    assert "Did you mean 'SL112'?" in scalelite("explain", "SL1122", status=64).stderr
+    assert "there is no code SL999" in scalelite("explain", "SL999", status=64).stderr

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
 from scalelite.core.model import (
     CallParams,
@@ -29,12 +30,16 @@ from scalelite.flows import export as flow
 from scalelite.flows import reconcile
 from scalelite.inventory import protect
 from scalelite.inventory.load import load_inventory
+from scalelite.inventory.parse import parse
+from scalelite.inventory.schema import inventory_schema
+from scalelite.inventory.source import Source
 from scalelite.inventory.vault import Password
 from scalelite.store import specs
 from scalelite.store.db import apply_lock, connect
 from scalelite.store.seal import Sealer
 from scalelite.store.specs import Author
 from tests.export.states import ODD, declared, held
+from tests.export.test_dump import unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +121,8 @@ async def test_every_odd_text_comes_back_everywhere(database: str, way: str) -> 
     params = CallParams(default={f"p{number}": text for number, text in enumerate(ODD)})
     objects[Key(Kind.CLUSTER)] = ClusterSpec(name="{{ x }}", create=params)
     holds = {f"bbb{number}": ("cordoned", text) for number, text in enumerate(ODD)}
-    text, plan = await round_trip(database, Declared(objects), holds, WAYS[way], verbose=False)
+    text, plan = await round_trip(database, Declared(objects), holds, WAYS[way], verbose=way == "env")
     assert not plan.changes, text
+    tree = parse(Source("x.yml", text.encode(), text), unexpected)
+    assert [error.message for error in Draft7Validator(inventory_schema()).iter_errors(tree)] == []
     assert sum(plan.unchanged.values()) == len(objects)
