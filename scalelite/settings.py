@@ -199,6 +199,7 @@ class Settings:
     aws_session_token: str = _env("AWS_SESSION_TOKEN", "", SECRET, "Goes with keys that are lent for a time.")
     build_number: str = _env("BUILD_NUMBER", "", TEXT, "Shown by the index.")
 
+    no_color: bool = _env("NO_COLOR", default=False, reader=Reader(bool, "any text"), manual="Set to anything: no colour on terminals.")
     log_level: str = _env("LOG_LEVEL", "info", Reader(_one_of("debug", "info", "warning", "error"), "debug, info, warning or error"), "How much is logged, on standard error. RAILS_LOG_LEVEL is taken too.")
     log_format: str = _env("LOG_FORMAT", "text", Reader(_one_of("text", "json"), "text or json"), "One line an event, as text or JSON.")
     auto_migrate: bool = _env("AUTO_MIGRATE", default=True, reader=BOOLEAN, manual="Migrate the database at start.")

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scalelite import __version__
+from scalelite.cli.outputs import View, contents, print_plan, save
+from scalelite.cli.plan_options import given_beside, options_of, plan_options
 from scalelite.cli.session import (
     actor_option,
     ask_to_apply,
@@ -18,22 +24,25 @@ from scalelite.cli.session import (
     vault_options,
     with_connection,
 )
-from scalelite.core import show
-from scalelite.core.model import Kind
 from scalelite.core.plan import Create, Remove, Update
-from scalelite.errors import GuardRefused
+from scalelite.errors import ApplyFailed, GuardRefused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
-    from scalelite.core.plan import Mode
-    from scalelite.flows.reconcile import Applied, Planned
+    from scalelite.cli.plan_options import Options
+    from scalelite.core.document import InventoryRef, PlanDocument
+    from scalelite.flows.force import Forced
+    from scalelite.flows.reconcile import Check, Planned, Request
+    from scalelite.flows.services import Services
     from scalelite.inventory.load import Inventory
     from scalelite.settings import Settings
     from scalelite.store.db import Connection
     from scalelite.store.specs import Author
 
-Style = Literal["text", "json"]
+__all__ = ["apply", "contents", "inventory_options", "plan"]
+
+DONE_IN_PART = 9
 
 
 def inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,127 +53,301 @@ def inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    mode = click.Choice(["keep", "cordon"])
-    function = click.option(
-        "--mode", type=mode, default="cordon", show_default=True, help="What to do with servers that are not declared."
-    )(function)
-    return click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)(
-        function
-    )
-
-
 @click.command()
 @inventory_options
-@_plan_options
+@click.option("-o", "output", type=Path, metavar="FILE", help="Save the plan, for apply FILE; it holds no secret.")
+@plan_options
 @click.option("--detailed-exitcode", "--exit-code", is_flag=True, help="End with 2 when there are changes.")
-def plan(paths: tuple[str, ...], inventory: tuple[str, ...], mode: Mode, style: Style, detailed_exitcode: bool) -> int:
+@click.option("--simulate/--no-simulate", default=True, show_default=True, help="Try the apply and roll it back.")
+@actor_option
+def plan(
+    paths: tuple[str, ...],
+    inventory: tuple[str, ...],
+    output: Path | None,
+    detailed_exitcode: bool,
+    simulate: bool,
+    **given: Any,
+) -> int:
     """Compare the inventory with the cluster and say what apply would do.
 
     \b
     Example: scalelite plan inventories/production
+             scalelite plan inventories/production -o plan.json --out markdown=plan.md
     """
-    settings = settings_of_process()
-    loaded = read_inventory(settings, [*paths, *inventory])
-    planned = with_connection(settings, lambda connection: _planned(connection, loaded, mode), doing="plan")
-    click.echo(_shown(loaded, planned, style), nl=False)
-    if planned.plan.blocked:
+    run = _Run.begin([*paths, *inventory], options_of(given))
+
+    async def planned(connection: Connection) -> tuple[View, ApplyFailed | None]:
+        made = await run.plan(connection)
+        warning, failure = "", None
+        if simulate:
+            try:
+                warning = await run.simulate(connection, made)
+            except ApplyFailed as error:
+                failure = error
+        return run.view(made, warning), failure
+
+    view, failure = with_connection(run.settings, planned, doing="plan")
+    print_plan(view)
+    if output is not None:
+        save(view, output)
+        if failure is None and view.planned.applyable:
+            click.echo(f"Saved to {output}. Apply it with: scalelite apply {output}", err=run.options.style != "text")
+    if failure is not None:
+        raise failure
+    if not view.planned.applyable:
         return GuardRefused.exit_status
-    return 2 if detailed_exitcode and planned.plan.changes else 0
+    return 2 if detailed_exitcode and view.planned.plan.does_something else 0
 
 
 @click.command()
 @inventory_options
-@_plan_options
+@plan_options
 @click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--message", default="", help="Why, for the history.")
 @click.option(
-    "--lock-timeout", default=30.0, show_default=True, metavar="SECONDS", help="How long to wait for another apply."
+    "--lock-timeout",
+    default="30",
+    callback=lambda _, __, text: _seconds(text),
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for another apply: 30, 30s or 2m.",
 )
 @actor_option
+@click.pass_context
 def apply(
+    context: click.Context,
+    /,
     paths: tuple[str, ...],
     inventory: tuple[str, ...],
-    mode: Mode,
-    style: Style,
     auto_approve: bool,
     message: str,
     lock_timeout: float,
+    **given: Any,
 ) -> int:
-    """Make the cluster what the inventory says, in one transaction.
+    """Make the cluster what the inventory, or a saved plan, says: in one transaction, or nothing.
 
     \b
     Example: scalelite apply inventories/production --auto-approve
+             scalelite apply plan.json
     """
-    settings = settings_of_process()
-    loaded = read_inventory(settings, [*paths, *inventory])
+    options = options_of(given)
+    saved = _saved_plan(paths)
+    if saved is not None:
+        if beside := given_beside(context):
+            raise UsageError(f"{beside[0]} beside a saved plan: the plan says it", hint="plan again with it")
+        run = _Run.begin(saved.inventory.sources, replace(options, mode=saved.scope.mode))
+    else:
+        run = _Run.begin([*paths, *inventory], options)
     started = time.monotonic()
 
-    async def reconcile(connection: Connection) -> Applied:
-        from scalelite.flows import reconcile as flow  # noqa: PLC0415 - 0.1 s to import
-
-        planned = await _planned(connection, loaded, mode)
-        click.echo(_shown(loaded, planned, style), err=style == "json", nl=False)
-        flow.refuse_blocked(planned.plan)
-        if planned.plan.changes and not auto_approve:
-            ask_to_apply()
-        author = _author(settings, loaded, message)
-        return await flow.apply(
-            connection, loaded.wanted, planned.plan, author, uuid.uuid4, lock_timeout_s=lock_timeout
+    async def reconcile(connection: Connection) -> Forced:
+        planned, unchanged = await run.plan_saved(connection, saved) if saved else (await run.plan(connection), None)
+        view = run.view(planned, plan_id=saved.plan_id if saved else "")
+        print_plan(view, err=options.style == "json")
+        return await run.carry_out(
+            connection, view, unchanged, ask=not (auto_approve or saved), message=message, timeout_s=lock_timeout
         )
 
-    applied = with_connection(settings, reconcile, doing="apply")
-    click.echo(_outcome(applied, style, time.monotonic() - started), nl=False)
-    return 0
+    forced = with_connection(run.settings, reconcile, doing="apply")
+    click.echo(_outcome(forced, options, time.monotonic() - started), nl=False)
+    return DONE_IN_PART if forced.applied.left else 0
 
 
-async def _planned(connection: Connection, loaded: Inventory, mode: Mode) -> Planned:
-    from scalelite.flows import reconcile as flow  # noqa: PLC0415 - 0.1 s to import
+@dataclass(frozen=True)
+class _Run:
+    """One run of plan or apply: its settings, options and inventory."""
 
-    return await flow.plan(connection, loaded.wanted, mode)
+    settings: Settings
+    options: Options
+    loaded: Inventory
+    request: Request
+    inventory: InventoryRef
+
+    @classmethod
+    def begin(cls, paths: list[str], options: Options) -> _Run:
+        settings = settings_of_process()
+        if settings.no_color:
+            options = replace(options, no_color=True)
+        loaded = read_inventory(settings, paths)
+        request, inventory = _requested(settings, paths, options, loaded)
+        return cls(settings, options, loaded, request, inventory)
+
+    async def plan(self, connection: Connection) -> Planned:
+        from scalelite.flows.reconcile import compare  # noqa: PLC0415 - 0.1 s to import
+
+        if self.options.refresh:
+            await self._poll(connection)
+        return await compare(connection, self.request)
+
+    async def plan_saved(self, connection: Connection, document: PlanDocument) -> tuple[Planned, Check]:
+        """Plan anew what a saved plan says, or raise StalePlan."""
+        from scalelite.core.saved import refuse_changed_files  # noqa: PLC0415
+        from scalelite.flows import saved  # noqa: PLC0415
+
+        await saved.refuse_unusable(connection, document, datetime.now(UTC))
+        refuse_changed_files(document, {file.path: file.sha256 for file in self.inventory.files})
+        request = saved.scoped(self.request, document, self.options.allow)
+        planned = await saved.plan_again(connection, document, request)
+        return planned, saved.still_holds(document, planned)
+
+    async def simulate(self, connection: Connection, planned: Planned) -> str:
+        from scalelite.flows import reconcile  # noqa: PLC0415
+
+        return await reconcile.simulate(connection, planned, self.author("", ""), uuid.uuid4)
+
+    def author(self, message: str, plan_id: str) -> Author:
+        from scalelite.store.specs import Author  # noqa: PLC0415 - 0.1 s to import
+
+        source = self.inventory.model_dump(mode="json")
+        named = {"inventory": source["files"], "git": source["git"], "plan": plan_id}
+        return Author(self.settings.actor, message, named)
+
+    def view(self, planned: Planned, warning: str = "", plan_id: str = "") -> View:
+        from scalelite.flows.saved import About  # noqa: PLC0415
+
+        warnings = tuple(filter(None, (*self.secrets_in_clear(), warning)))
+        about = About(__version__, plan_id or str(uuid.uuid4()), datetime.now(UTC), self.inventory, warnings)
+        return View(planned, self.request, self.loaded, about, self.options)
+
+    def secrets_in_clear(self) -> Iterable[str]:
+        from scalelite.inventory.places import secrets_in_clear  # noqa: PLC0415
+
+        return secrets_in_clear(self.loaded.wanted)
+
+    async def carry_out(
+        self, connection: Connection, view: View, unchanged: Check | None, *, ask: bool, message: str, timeout_s: float
+    ) -> Forced:
+        """Apply what is shown, after asking; raises GuardRefused before anything else."""
+        from scalelite.flows import force, reconcile  # noqa: PLC0415 - 0.1 s to import
+
+        planned = view.planned
+        reconcile.refuse_blocked(planned)
+        if ask and planned.plan.does_something:
+            ask_to_apply()
+        author = self.author(message, view.about.plan_id)
+        acting = reconcile.Acting(author, uuid.uuid4, timeout_s, _tell_waiting)
+        if not planned.plan.endings:
+            done = await reconcile.carry_out(connection, self.request, planned, acting, unchanged=unchanged)
+            return force.Forced(done)
+        async with self._services(connection) as services:
+            return await force.carry_out(services, connection, self.request, planned, acting, unchanged=unchanged)
+
+    async def _poll(self, connection: Connection) -> None:
+        from scalelite.flows.poll import poll_round  # noqa: PLC0415
+
+        async with self._services(connection) as services:
+            outcome = await poll_round(services)
+        failed = f", no answer from {', '.join(outcome.failed)}" if outcome.failed else ""
+        click.echo(f"Polled {len(outcome.statuses):,} servers{failed}.", err=True)
+
+    @asynccontextmanager
+    async def _services(self, connection: Connection) -> AsyncIterator[Services]:
+        from scalelite.store.db import conninfo_of  # noqa: PLC0415 - 0.1 s to import
+        from scalelite.wiring import open_services  # noqa: PLC0415 - 0.2 s to import
+
+        async with open_services(self.settings, conninfo_of(connection), name="scalelite apply") as services:
+            yield services
 
 
-def _author(settings: Settings, loaded: Inventory, message: str) -> Author:
-    from scalelite.inventory.checkout import checkout_of  # noqa: PLC0415 - it runs git
-    from scalelite.store.specs import Author  # noqa: PLC0415 - 0.1 s to import
+def _requested(
+    settings: Settings, paths: list[str], options: Options, loaded: Inventory
+) -> tuple[Request, InventoryRef]:
+    from scalelite.core.document import Git, InventoryFileRef, InventoryRef  # noqa: PLC0415
+    from scalelite.core.guards import Bounds  # noqa: PLC0415
+    from scalelite.flows.reconcile import Request  # noqa: PLC0415 - 0.1 s to import
+    from scalelite.inventory.checkout import checkout_of  # noqa: PLC0415
+    from scalelite.inventory.policies import load_policies  # noqa: PLC0415
 
-    files = [{"path": str(file.path), "sha256": file.sha256} for file in loaded.files]
-    checkout = checkout_of([file.path for file in loaded.files])
-    return Author(settings.actor, message, {"inventory": files, "git": checkout and checkout._asdict()})
+    sources = list(paths) or [settings.inventory or "inventories/default"]
+    policies = load_policies(sources)
+    files = [*loaded.files, *policies.files]
+    git = checkout_of([file.path for file in files])
+    safety = loaded.safety
+    request = Request(
+        loaded.wanted,
+        options.mode,
+        options.limit,
+        options.exclude,
+        options.sections,
+        options.tenant_data,
+        options.release_holds,
+        options.allow,
+        Bounds(safety.max_removals, safety.max_updates, safety.min_capacity, loaded.safety_places),
+        {name: frozenset(servers) for name, servers in loaded.groups.members.items()},
+        loaded.ids_from_urls,
+        _lines,
+        policies.judge,
+    )
+    reference = InventoryRef(
+        sources=sources,
+        files=[InventoryFileRef(path=file.path, sha256=file.sha256) for file in files],
+        git=Git(sha=git.sha, dirty=git.dirty) if git else None,
+    )
+    return request, reference
 
 
-def contents(loaded: Inventory) -> str:
-    """Return the line that says what an inventory holds."""
-    kinds = {Kind.SERVER: "server", Kind.TENANT: "tenant", Kind.SETTING: "setting"}
-    counts = [show.counted(sum(1 for _ in loaded.wanted.of_kind(kind)), noun) for kind, noun in kinds.items()]
-    return f"Inventory  {show.counted(len(loaded.files), 'file')}: {', '.join(counts)}"
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"@{path} cannot be read: {type(error).__name__}") from None
 
 
-def _shown(loaded: Inventory, planned: Planned, style: Style) -> str:
-    if style == "json":
-        files = [{"path": str(file.path), "sha256": file.sha256} for file in loaded.files]
-        about = {
-            "scalelite_version": __version__,
-            "target": {"cluster": planned.cluster_name, "live_revision": planned.plan.revision},
-            "inventory": {"files": files},
-        }
-        return show.plan_json(planned.plan, about)
-    name = planned.cluster_name or "(no name)"
-    heads = [
-        (contents(loaded), "valid"),
-        (f"Cluster    {name}, revision {planned.plan.revision:,}", f"read in {planned.read_s * 1000:.0f} ms"),
-    ]
-    lines = [f"{left:<72}  {right}" for left, right in heads]
-    return "\n".join([*lines, "", show.plan_text(planned.plan)])
+def _saved_plan(paths: tuple[str, ...]) -> PlanDocument | None:
+    """Return the saved plan that the command names: a file that is JSON with `format_version`."""
+    if len(paths) != 1 or not Path(paths[0]).is_file():
+        return None
+    data = Path(paths[0]).read_bytes()
+    if not data.lstrip().startswith(b"{"):
+        return None
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or "format_version" not in document:
+        return None
+    from scalelite.flows.saved import parse  # noqa: PLC0415 - 0.1 s to import
+
+    return parse(data)
 
 
-def _outcome(applied: Applied, style: Style, took_s: float) -> str:
+def _seconds(text: str) -> float:
+    unit = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
+    try:
+        return float(text[:-1] if unit else text) * (unit or 1.0)
+    except ValueError:
+        raise UsageError(f"--lock-timeout {text}: expected seconds", hint="such as 30, 30s or 2m") from None
+
+
+def _tell_waiting(holder: str) -> None:
+    click.echo(f"Waiting for the lock; it is held by {holder}", err=True)
+
+
+def _outcome(forced: Forced, options: Options, took_s: float) -> str:
+    applied = forced.applied
     counts = {
         word: applied.plan.count(kind) for word, kind in (("created", Create), ("updated", Update), ("deleted", Remove))
     }
-    if style == "json":
-        return json.dumps({"applied": counts, "revision": applied.revision or None, "seconds": round(took_s, 3)}) + "\n"
-    if not applied.revision:
+    if options.style == "json":
+        return (
+            json.dumps(
+                {
+                    "applied": counts,
+                    "revision": applied.revision or None,
+                    "seconds": round(took_s, 3),
+                    "meetings": [
+                        {"server": end.meeting.server, "meeting_id": end.meeting.meeting_id, "outcome": end.outcome}
+                        for end in forced.ends
+                    ],
+                    "left": list(applied.left),
+                }
+            )
+            + "\n"
+        )
+    lines = [f"  {end.meeting.server}  {end.meeting.meeting_id!r}  {end.outcome}" for end in forced.ends]
+    if not applied.revision and not lines:
         return "Nothing to apply.\n"
     totals = ", ".join(f"{count} {word}" for word, count in counts.items())
-    return f"\nApplied: {totals} in {took_s:.1f} s. Revision {applied.revision:,}.\n"
+    lines.append(f"Applied: {totals} in {took_s:.1f} s. Revision {applied.revision:,}.")
+    lines += [f"Left: {address} still has meetings; apply again" for address in applied.left]
+    return "\n" + "\n".join(lines) + "\n"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scalelite.core.plan import Mode
     from scalelite.core.rollback import Lost
     from scalelite.flows.history import WayBack
-    from scalelite.flows.reconcile import Applied
+    from scalelite.flows.reconcile import Applied, Planned
     from scalelite.settings import Settings
     from scalelite.store.db import Connection
 
@@ -153,7 +153,7 @@ def rollback(
         from scalelite.flows.history import plan_rollback  # noqa: PLC0415 - 0.1 s to import
 
         way = await plan_rollback(connection, number, mode, told)
-        click.echo(f"Back to the state after revision {number:,}\n\n{show.plan_text(way.planned.plan)}", nl=False)
+        click.echo(f"Back to the state after revision {number:,}\n\n{_plan_text(way.planned)}", nl=False)
         _tell_lost(way.lost)
         return way, await _applied(connection, settings, way, number, message, lock_timeout, ask=not auto_approve)
 
@@ -161,6 +161,13 @@ def rollback(
     if applied.revision:
         click.echo(f"\nRolled back to revision {number:,}. This is revision {applied.revision:,}.\n{_UNDONE}")
     return _DONE_IN_PART if any(lost.is_gone for lost in way.lost) else 0
+
+
+def _plan_text(planned: Planned) -> str:
+    from scalelite.core.entries import Known  # noqa: PLC0415 - only to show a plan
+    from scalelite.core.text import plan_text  # noqa: PLC0415
+
+    return plan_text(planned.plan, planned.guards, planned.warnings, Known(datetime.now(UTC)))
 
 
 async def _applied(
@@ -176,7 +183,7 @@ async def _applied(
     from scalelite.flows import reconcile  # noqa: PLC0415 - 0.1 s to import
     from scalelite.store.specs import Author  # noqa: PLC0415
 
-    reconcile.refuse_blocked(way.planned.plan)
+    reconcile.refuse_blocked(way.planned)
     if way.planned.plan.changes and ask:
         click.echo(_UNDONE, err=True)
         ask_to_apply()

@@ -96,6 +96,12 @@ def asked_password(label: str, *, twice: bool = False) -> str:
     return answer
 
 
+def _shown_as(doing: str, actor: str) -> str:
+    """Return the name in pg_stat_activity, of at most 63 bytes: of a long address of a job, its end tells most."""
+    frame = f"scalelite {doing}  pid {os.getpid()}"
+    return f"scalelite {doing} {actor.encode()[len(frame) - 63 :].decode(errors='ignore')} pid {os.getpid()}"
+
+
 def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]], *, doing: str) -> T:
     """Run a coroutine function on a connection to the cluster's database; `doing` names it to who waits for a lock."""
     from scalelite.store.db import connect  # noqa: PLC0415 - 0.1 s to import
@@ -103,7 +109,7 @@ def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]
     from scalelite.wiring import open_database  # noqa: PLC0415
 
     async def connected(conninfo: str) -> T:
-        name = f"scalelite {doing} {settings.actor} pid {os.getpid()}"[:63]
+        name = _shown_as(doing, settings.actor)
         async with connect(conninfo, name, Sealer(settings.encryption_keys)) as connection:
             return await use(connection)
 

@@ -80,13 +80,15 @@ def explain(code: str) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["inventory"]))
-def schema(what: str) -> None:  # noqa: ARG001 - one for now
+@click.argument("what", type=click.Choice(["inventory", "plan"]))
+def schema(what: str) -> None:
     """Print a JSON schema (draft-07), for editors and other tools.
 
     \b
     Example: scalelite schema inventory > inventory.schema.json
     """
+    from scalelite.core.document import plan_schema  # noqa: PLC0415
     from scalelite.inventory.schema import inventory_schema  # noqa: PLC0415
 
-    click.echo(json.dumps(inventory_schema(), indent=2, ensure_ascii=False))
+    made = {"inventory": inventory_schema, "plan": plan_schema}[what]()
+    click.echo(json.dumps(made, indent=2, ensure_ascii=False))

@@ -22,13 +22,17 @@ from scalelite.core.model import (
     State,
     TenantSpec,
     WantedState,
+    url_key,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-Mode = Literal["keep", "cordon"]
+Mode = Literal["keep", "cordon", "force"]
+
+_UNPROTECT: Final = "apply it with protect: false first, then remove it"
+_STRICTNESS: Final[Mapping[WantedState, int]] = {"enabled": 0, "not enabled": 1, "cordoned": 1, "disabled": 2}
 
 # Order of work: creating runs forwards, removing backwards, so that what is referred to exists.
 ORDER: Final = (Kind.CLUSTER, Kind.SERVER, Kind.TENANT, Kind.SETTING, Kind.LRS)
@@ -71,23 +75,45 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What an operator or a playbook did with a server for now (spec/data.md)."""
+
+    state: State
+    by: str
+    why: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
-    """An object that is unwanted but kept, and why; no change."""
+    """An object that is unwanted but kept, or held, and why; no change."""
 
     key: Key
     reason: str
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A change that a guard stops, and what to do instead."""
+    """A change that a guard stops, and what to do instead; `actual` is what the guard counted."""
 
     key: Key
     reason: str
     remedy: str
+    guard: str = "protect"
+    actual: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Meetings of a server or a tenant that mode force ends before it changes that object."""
+
+    key: Key
+    meetings: int
 
 
 Change = Create | Update | Remove
+Item = Change | Keep | Blocked | Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +129,37 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the plan relies on besides declared state: how many meetings servers (by id) and tenants (by name) have."""
+    """What the plan relies on besides declared state; servers by id, tenants by name."""
 
     server_meetings: Mapping[str, int] = field(default_factory=dict)
     tenant_meetings: Mapping[str, int] = field(default_factory=dict)
+    server_users: Mapping[str, int] = field(default_factory=dict)
+    tenant_recordings: Mapping[str, int] = field(default_factory=dict)
+    holds: Mapping[str, Held] = field(default_factory=dict)
+    online: frozenset[str] = frozenset()
+
+    def meetings_of(self, key: Key) -> int:
+        """Return how many meetings a server or a tenant has."""
+        by_kind = {Kind.SERVER: self.server_meetings, Kind.TENANT: self.tenant_meetings}
+        return by_kind.get(key.kind, {}).get(key.name, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a plan is about and how far it may go.
+
+    `within` names the servers and tenants (and the cluster) that --limit and --exclude leave, None all of them.
+    `tenant_data` says what becomes of the recordings of removed tenants: keep, delete or move:TENANT.
+    """
+
+    mode: Mode = "cordon"
+    within: frozenset[Key] | None = None
+    tenant_data: str = ""
+    release_holds: bool = False
+
+    def has(self, key: Key) -> bool:
+        """Say whether an object is within the limit; settings and LRS go with their tenant."""
+        return self.within is None or owner(key) in self.within
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,37 +173,63 @@ class Plan:
     mode: Mode = "cordon"
     revision: int = 0
     facts: Facts = Facts()
+    endings: tuple[Ending, ...] = ()
+    releases: tuple[Hold, ...] = ()
+    unmanaged: tuple[Key, ...] = ()
 
     def count(self, kind: type[Change]) -> int:
         """Count the changes of one class."""
         return sum(isinstance(change, kind) for change in self.changes)
 
+    @property
+    def does_something(self) -> bool:
+        """Whether an apply would write."""
+        return bool(self.changes or self.releases)
 
-def diff(live: Declared, wanted: Declared, facts: Facts = Facts(), mode: Mode = "cordon", revision: int = 0) -> Plan:
-    """Compare two states; sections that `wanted` does not have are left alone."""
+
+def owner(key: Key) -> Key:
+    """Return the server, the tenant or the cluster that an object belongs to."""
+    return key if key.kind in {Kind.SERVER, Kind.CLUSTER} else Key(Kind.TENANT, key.name)
+
+
+def diff(
+    live: Declared,
+    wanted: Declared,
+    facts: Facts = Facts(),
+    mode: Mode = "cordon",
+    revision: int = 0,
+    *,
+    scope: Scope | None = None,
+) -> Plan:
+    """Compare two states; sections that `wanted` does not have, and what is not in the scope, are left alone."""
+    scope = scope or Scope(mode)
     live = renamed(live, wanted)
-    kept: list[Keep] = []
-    blocked: list[Blocked] = []
-    found: list[Change] = []
+    found: list[Item] = []
     unchanged = dict.fromkeys(ORDER, 0)
     for key, spec in wanted.objects.items():
         before = live.objects.get(key)
         after = settled(spec, before)
-        if before is None:
-            found.append(Create(key, after, wanted.places.get((key, ""))))
-        elif before == after:
+        if before == after:
             unchanged[key.kind] += 1
-        else:
-            found.append(Update(key, before, after, wanted.places.get((key, ""))))
+        elif scope.has(key):
+            found += _put(key, before, after, wanted.places.get((key, "")), facts, scope)
     for key, spec in _unwanted(live, wanted):
-        match _remove(key, spec, facts, mode):
-            case Keep() as keep:
-                kept.append(keep)
-            case Blocked() as stop:
-                blocked.append(stop)
-            case change:
-                found.append(change)
-    return Plan(tuple(in_order(found)), tuple(kept), tuple(blocked), unchanged, mode, revision, facts)
+        found += _remove(key, spec, facts, scope)
+    found = _with_owners(found)
+    changes = in_order(item for item in found if isinstance(item, Create | Update | Remove))
+    holds = _holds(live, wanted, changes, facts, scope)
+    return Plan(
+        tuple(changes),
+        tuple(item for item in [*found, *holds] if isinstance(item, Keep)),
+        tuple(item for item in found if isinstance(item, Blocked)),
+        unchanged,
+        scope.mode,
+        revision,
+        facts,
+        tuple(item for item in found if isinstance(item, Ending)),
+        tuple(item for item in holds if isinstance(item, Hold)),
+        tuple(key for key in live.objects if SECTION_OF[key.kind] not in wanted.sections and not _is_sentinel(key)),
+    )
 
 
 def in_order(changes: Iterable[Change]) -> list[Change]:
@@ -196,6 +275,62 @@ def renamed(live: Declared, wanted: Declared) -> Declared:
     return replace(live, objects=objects)
 
 
+def narrowed(wanted: Declared, sections: Iterable[str]) -> Declared:
+    """Return what an inventory wants of some sections; no sections mean all."""
+    chosen = frozenset(section for section in wanted.sections if section in sections)
+    if not sections:
+        return wanted
+    objects = {key: spec for key, spec in wanted.objects.items() if SECTION_OF[key.kind] in chosen}
+    return replace(wanted, objects=objects, sections=chosen)
+
+
+def identified(live: Declared, wanted: Declared, ids_from_urls: frozenset[str]) -> Declared:
+    """Return the wanted state with servers of the list form under the id of the live server that has their url."""
+    if not ids_from_urls:
+        return wanted
+    by_url = {url_key(spec.url): key for key, spec in live.of_kind(Kind.SERVER)}
+    objects: dict[Key, AnySpec] = {}
+    places = dict(wanted.places)
+    for key, spec in wanted.objects.items():
+        known = key
+        if isinstance(spec, ServerSpec) and key.name in ids_from_urls:
+            known = by_url.get(url_key(spec.url), key)
+        objects[known] = spec if known == key else spec.model_copy(update={"id": known.name})
+        if known != key:
+            places |= {(known, field): place for (of, field), place in wanted.places.items() if of == key}
+    return replace(wanted, objects=objects, places=places)
+
+
+# --- what is wanted --------------------------------------------------------------------------------------------------
+
+
+def _put(  # noqa: PLR0917 - the facts of one object
+    key: Key, before: AnySpec | None, after: AnySpec, place: Place | None, facts: Facts, scope: Scope
+) -> list[Item]:
+    if before is None:
+        return [Create(key, after, place)]
+    if isinstance(before, TenantSpec) and isinstance(after, TenantSpec) and before.id != after.id:
+        why = f"it is live under the id {before.id}, the inventory says {after.id}"
+        return [Blocked(key, why, "correct the id, or give the new tenant another name", "identity")]
+    change = Update(key, before, after, place)
+    if isinstance(before, ServerSpec) and isinstance(after, ServerSpec) and after.state == "disabled" != before.state:
+        meetings = facts.meetings_of(key)
+        if meetings and scope.mode != "force":
+            why = f"{_meetings(meetings)} on it would end"
+            return [
+                Blocked(key, why, "set state: cordoned until it is empty, or give --mode force", "meetings", meetings)
+            ]
+        return [change, Ending(key, meetings)] if meetings else [change]
+    return [change]
+
+
+# --- what is not -----------------------------------------------------------------------------------------------------
+
+
+def _is_sentinel(key: Key) -> bool:
+    return key.kind is Kind.TENANT and not key.name
+
+
 def _unwanted(live: Declared, wanted: Declared) -> Iterator[tuple[Key, AnySpec]]:
     for key, spec in live.objects.items():
         if SECTION_OF[key.kind] in wanted.sections and key not in wanted.objects and key.kind is not Kind.CLUSTER:
@@ -204,32 +339,71 @@ def _unwanted(live: Declared, wanted: Declared) -> Iterator[tuple[Key, AnySpec]]
             yield key, spec
 
 
-def _remove(key: Key, spec: AnySpec, facts: Facts, mode: Mode) -> Change | Keep | Blocked:
+def _remove(key: Key, spec: AnySpec, facts: Facts, scope: Scope) -> list[Item]:
+    if not scope.has(key):
+        return [Keep(key, "no longer in the inventory; out of --limit")] if owner(key) == key else []
     if isinstance(spec, ServerSpec):
-        return _remove_server(key, spec, facts.server_meetings.get(spec.id, 0), mode)
+        return _remove_server(key, spec, facts.meetings_of(key), scope.mode)
     if isinstance(spec, TenantSpec):
-        if spec.protect:
-            return Blocked(key, "it is protected", "apply it with protect: false first, then remove it")
-        if meetings := facts.tenant_meetings.get(spec.name, 0):
-            return Blocked(
-                key,
-                f"{_meetings(meetings)} of it {_run(meetings)}",
-                "set enabled: false, and remove it when they have ended",
-            )
-    return Remove(key, spec)
+        return _remove_tenant(key, spec, facts, scope)
+    return [Remove(key, spec)]
 
 
-def _remove_server(key: Key, spec: ServerSpec, meetings: int, mode: Mode) -> Change | Keep | Blocked:
+def _remove_server(key: Key, spec: ServerSpec, meetings: int, mode: Mode) -> list[Item]:
     if mode == "keep":
-        return Keep(key, "no longer in the inventory; mode keep removes none")
+        return [Keep(key, "no longer in the inventory; mode keep removes none")]
     if spec.protect:
-        return Blocked(key, "it is protected", "apply it with protect: false first, then remove it")
+        return [Blocked(key, "it is protected", _UNPROTECT)]
     if not meetings:
-        return Remove(key, spec, "no longer in the inventory, empty")
+        return [Remove(key, spec, "no longer in the inventory, empty")]
+    if mode == "force":
+        return [Remove(key, spec, f"no longer in the inventory; ends {_meetings(meetings)}"), Ending(key, meetings)]
     if spec.state == "enabled":
         why = f"no longer in the inventory; {_meetings(meetings)} on it, removed by a later apply"
-        return Update(key, spec, spec.model_copy(update={"state": "cordoned"}), reason=why)
-    return Keep(key, f"no longer in the inventory; {spec.state}, {_meetings(meetings)} on it")
+        return [Update(key, spec, spec.model_copy(update={"state": "cordoned"}), reason=why)]
+    return [Keep(key, f"no longer in the inventory; {spec.state}, {_meetings(meetings)} on it")]
+
+
+def _remove_tenant(key: Key, spec: TenantSpec, facts: Facts, scope: Scope) -> list[Item]:
+    if spec.protect:
+        return [Blocked(key, "it is protected", _UNPROTECT)]
+    meetings, recordings = facts.meetings_of(key), facts.tenant_recordings.get(key.name, 0)
+    if meetings and scope.mode != "force":
+        why = f"{_meetings(meetings)} of it {_run(meetings)}"
+        return [Blocked(key, why, "set enabled: false, and remove it when they have ended", "meetings", meetings)]
+    if recordings and not scope.tenant_data:
+        why = f"it owns {recordings:,} recording{'' if recordings == 1 else 's'}"
+        remedy = "set enabled: false, or say what becomes of them: --tenant-data keep, delete or move:TENANT"
+        return [Blocked(key, why, remedy, "recordings", recordings)]
+    reason = "no longer in the inventory"
+    if recordings:
+        reason += f"; its {recordings:,} recordings: {scope.tenant_data}"
+    return [Remove(key, spec, reason), *([Ending(key, meetings)] if meetings else [])]
+
+
+def _with_owners(found: list[Item]) -> list[Item]:
+    """Leave out the removals of settings and LRS whose tenant stays because a guard stops its removal."""
+    stay = {item.key for item in found if isinstance(item, Blocked)}
+    return [item for item in found if not (isinstance(item, Remove) and owner(item.key) in stay)]
+
+
+def _holds(
+    live: Declared, wanted: Declared, changes: list[Change], facts: Facts, scope: Scope
+) -> Iterator[Keep | Hold]:
+    """Yield the holds on servers that stay and that are stricter than what is declared, or their releases."""
+    after = {change.key: change for change in changes if change.key.kind is Kind.SERVER}
+    for server, held in sorted(facts.holds.items()):
+        key = Key(Kind.SERVER, server)
+        if key not in live.objects or "servers" not in wanted.sections or not scope.has(key):
+            continue
+        change = after.get(key)
+        spec = live.objects[key] if change is None else change.after if isinstance(change, Update) else None
+        if isinstance(spec, ServerSpec) and _STRICTNESS[held.state] > _STRICTNESS[spec.state]:
+            yield (
+                Hold(key, held.state, None)
+                if scope.release_holds
+                else Keep(key, f"held {held.state} by {held.by}", held)
+            )
 
 
 def _meetings(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Plans and tables as text and JSON, for people and machines; secrets are masked, control characters escaped."""
+"""Values and tables as text and JSON, for people and machines; secrets are masked, control characters escaped."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
-from scalelite.core.model import Kind, Secret, has_secret
-from scalelite.core.plan import Create, Plan, Remove, Update
+from scalelite.core.model import Secret, has_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from _typeshed import DataclassInstance
 
     from scalelite.core.drift import Touch
-    from scalelite.core.model import AnySpec
-    from scalelite.core.plan import Change
 
 WIDTH: Final = 120
 CHANGED_SECRET: Final = "(sensitive value changed)"  # noqa: S105 - what stands in its place
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_NOUNS: Final = {Kind.SERVER: "server", Kind.TENANT: "tenant", Kind.SETTING: "setting"}
+# Texts that would read as something else without quotes.
+_LIKE_OTHERS: Final = re.compile(r"true|false|none|null|[-+.0-9]+", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
@@ -38,48 +36,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-# --- plans as text ---------------------------------------------------------------------------------------------------
-
-
-def plan_text(plan: Plan) -> str:
-    """Return the plan as people read it: removals first, only what differs, totals at the end."""
-    if not plan.changes and not plan.keeps and not plan.blocked:
-        parts = [counted(plan.unchanged.get(kind, 0), noun) for kind, noun in _NOUNS.items()]
-        return f"No changes. {', '.join(parts)} match the cluster.\n"
-    lines = [line for change in plan.changes for line in _change_lines(change)]
-    lines += [_line("=", keep.key.address, "keep", keep.reason) for keep in plan.keeps]
-    lines += [_line("!", stop.key.address, "blocked", f"{stop.reason}; {stop.remedy}") for stop in plan.blocked]
-    lines += ["", summary(plan)]
-    if removed := [change.key.address for change in plan.changes if isinstance(change, Remove)]:
-        lines.append(f"Deletes: {', '.join(removed)}")
-    return "\n".join(lines) + "\n"
-
-
-def summary(plan: Plan) -> str:
-    """Return the line of totals."""
-    create, update, delete = plan.count(Create), plan.count(Update), plan.count(Remove)
-    kept = f", {len(plan.keeps):,} kept" if plan.keeps else ""
-    blocked = f", {len(plan.blocked):,} blocked" if plan.blocked else ""
-    unchanged = sum(plan.unchanged.values())
-    totals = f"{create:,} to create, {update:,} to update, {delete:,} to delete{kept}{blocked}"
-    return f"Plan: {totals}. {unchanged:,} unchanged."
-
-
-def _change_lines(change: Change) -> Iterator[str]:
-    place = str(change.place) if not isinstance(change, Remove) and change.place else ""
-    match change:
-        case Create():
-            yield _line("+", change.key.address, "create", place)
-        case Remove():
-            yield _line("-", change.key.address, "delete", change.reason)
-        case Update():
-            yield _line("~", change.key.address, "update", change.reason or place)
-            for name in change.fields:
-                yield f"      {name:<17} {difference(getattr(change.before, name), getattr(change.after, name))}"
-
-
-def _line(symbol: str, address: str, action: str, detail: str) -> str:
-    return f"  {symbol} {plain(address):<32}  {action:<8}  {plain(detail)}".rstrip()
+# --- values ----------------------------------------------------------------------------------------------------------
 
 
 def difference(before: object, after: object) -> str:
@@ -108,59 +65,9 @@ def _step(kind: str, path: str, item: Any) -> str:
 
 
 def _value(value: object) -> str:
-    text = repr(value) if isinstance(value, str) and (not value or " " in value) else str(as_json(value))
+    quoted = isinstance(value, str) and (not value or " " in value or _LIKE_OTHERS.fullmatch(value))
+    text = repr(value) if quoted else str(as_json(value))
     return plain(text if len(text) <= WIDTH // 2 else text[: WIDTH // 2 - 1] + "…")
-
-
-# --- plans as JSON ---------------------------------------------------------------------------------------------------
-
-
-def plan_json(plan: Plan, about: Mapping[str, Any]) -> str:
-    """Return the plan in the shape of Terraform's `show -json`; `about` says what it was made of."""
-    document = {
-        "format_version": "1.0",
-        **about,
-        "applyable": not plan.blocked,
-        "scope": {"mode": plan.mode},
-        "summary": {
-            "create": plan.count(Create),
-            "update": plan.count(Update),
-            "delete": plan.count(Remove),
-            "keep": len(plan.keeps),
-            "no_op": sum(plan.unchanged.values()),
-        },
-        "resource_changes": [_resource_change(change) for change in plan.changes],
-        "kept": [{"address": keep.key.address, "reason": keep.reason} for keep in plan.keeps],
-        "guards": [
-            {"subject": stop.key.address, "status": "blocked", "reason": stop.reason, "remedy": stop.remedy}
-            for stop in plan.blocked
-        ],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _resource_change(change: Change) -> dict[str, Any]:
-    before = None if isinstance(change, Create) else change.before
-    after = None if isinstance(change, Remove) else change.after
-    action = {Create: "create", Update: "update", Remove: "delete"}[type(change)]
-    place = None if isinstance(change, Remove) else change.place
-    return {
-        "address": change.key.address,
-        "mode": "managed",
-        "type": str(change.key.kind),
-        "name": change.key.param or change.key.name,
-        "provider_name": "scalelite",
-        "source": place._asdict() if place else None,
-        "change": {
-            "actions": [action],
-            "before": as_json(before),
-            "after": as_json(after),
-            "after_unknown": {},
-            "before_sensitive": _sensitive(before),
-            "after_sensitive": _sensitive(after),
-            "fields": list(change.fields) if isinstance(change, Update) else [],
-        },
-    }
 
 
 def as_json(value: object) -> Any:
@@ -178,10 +85,6 @@ def as_json(value: object) -> Any:
             return value
         case _:
             return str(value)
-
-
-def _sensitive(spec: AnySpec | None) -> dict[str, bool]:
-    return {} if spec is None else {name: True for name, item in spec if has_secret(item)}
 
 
 def ago(at: datetime, now: datetime) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from scalelite.store.db import Connection
     from scalelite.store.specs import Author, Live
 
+Outcome = Literal["ended", "unknown", "refused"]
+
 LOCK_TIMEOUT_S: Final = 30.0
 # Panic takes less than 10 s, whatever the server does (DR-4).
 _ENDING_S: Final = 7.0
@@ -92,10 +94,10 @@ async def read_live(connection: Connection) -> Live:
 
 @dataclass(frozen=True, slots=True)
 class MeetingEnd:
-    """What became of a meeting that was to end: unknown if its server did not say."""
+    """What became of a meeting that was to end: unknown if its server did not say, refused if it said no."""
 
     meeting: Meeting
-    outcome: Literal["ended", "unknown"]
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Panicked:
     @property
     def partial(self) -> bool:
         """Say whether the fate of a meeting is unknown."""
-        return any(end.outcome == "unknown" for end in self.meetings)
+        return any(end.outcome != "ended" for end in self.meetings)
 
 
 async def panic(
@@ -136,7 +138,7 @@ async def panic(
     ends = () if skip_end_calls else await end_meetings(services, server, meetings, algorithm)
     async with services.database.dedicated() as connection, connection.transaction():
         await runtime.forget_meetings(connection, [meeting.generation for meeting in meetings])
-        await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome == "unknown"])
+        await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome != "ended"])
     return Panicked(server_id, changed, ends or tuple(MeetingEnd(meeting, "unknown") for meeting in meetings))
 
 
@@ -149,18 +151,18 @@ async def end_meetings(
     """
     unreachable = asyncio.Event()
 
-    async def end(meeting: Meeting) -> bool:
+    async def end(meeting: Meeting) -> Outcome:
         if unreachable.is_set():
-            return False
+            return "unknown"
         params = {"meetingID": meeting.meeting_id, "password": meeting.moderator_pw.reveal()}
         try:
             reply = await services.bbb.call(server, "end", params, algorithm)
         except ServerUnreachable:
             unreachable.set()
-            return False
+            return "unknown"
         except UpstreamFailed:
-            return False
-        return reply.succeeded or reply.message_key == "notFound"
+            return "unknown"
+        return "ended" if reply.succeeded or reply.message_key == "notFound" else "refused"
 
     tasks = [asyncio.create_task(end(meeting)) for meeting in meetings]
     if tasks:
@@ -169,6 +171,6 @@ async def end_meetings(
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
     return tuple(
-        MeetingEnd(meeting, "ended" if not task.cancelled() and task.result() else "unknown")
+        MeetingEnd(meeting, "unknown" if task.cancelled() else task.result())
         for meeting, task in zip(meetings, tasks, strict=True)
     )

@@ -91,6 +91,7 @@ class Checker:
         self.objects: dict[Key, AnySpec] = {}
         self.places = Places()
         self.safety = Safety()
+        self.safety_places: dict[str, str] = {}
         self._urls = Taken("SL120", "url")
         self._ids = Taken("SL122", "id")
         self._hosts = Taken("SL123", "host")
@@ -161,6 +162,7 @@ class Checker:
     def guards(self, tree: Map, mark: Mark) -> None:
         """Check the section `safety`."""
         tree = self._renderer.value(tree, ("safety",), mark, self._names)
+        self.safety_places = {name: str(found.place) for name, found in tree.marks.items()}
         self.safety = self._checked(Safety, Safety, dict(tree), Where(("safety",), tree, mark)) or self.safety
 
     def _enter(

@@ -44,6 +44,8 @@ class Inventory:
     # Ids of servers that were made of their url (list form): the live server with that url is meant, if there is one.
     ids_from_urls: frozenset[str] = frozenset()
     groups: Groups = field(default_factory=no_groups)
+    # Where each bound of the section `safety` is written.
+    safety_places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> Mapping[Kind, int]:
@@ -117,7 +119,7 @@ class _Loader:
             problems("SL102", (), message, tree.mark)
         listed = frozenset(self._listed & tree.get("servers", NOTHING).keys())
         wanted = Declared(checker.objects, sections, checker.places)
-        return Inventory(wanted, checker.safety, tuple(self._files), (), listed, groups)
+        return Inventory(wanted, checker.safety, tuple(self._files), (), listed, groups, checker.safety_places)
 
 
 # --- problems --------------------------------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scalelite.core.model import Key, Kind, Place
 from scalelite.inventory.tree import Map
 
 if TYPE_CHECKING:
+    from scalelite.core.model import Declared
     from scalelite.inventory.source import Mark
 
 
@@ -31,6 +32,14 @@ class Places(Mapping[tuple[Key, str], Place]):
             return fields["enabled"].place
         return fields[field].place
 
+    def in_clear(self) -> Iterator[Place]:
+        """Yield the places of secrets that are written as they are."""
+        for key, (_, fields) in self._marks.items():
+            for field in _SECRET_FIELDS.get(key.kind, ()):
+                mark = fields.get(field)
+                if mark is not None and _is_in_clear(mark.written):
+                    yield mark.place
+
     def __iter__(self) -> Iterator[tuple[Key, str]]:
         for key, (_, fields) in self._marks.items():
             yield key, ""
@@ -51,3 +60,26 @@ def flat(tree: Map) -> dict[str, Mark]:
         if isinstance(value, Map):
             marks |= {f"{key}.{inner}": mark for inner, mark in flat(value).items()}
     return marks
+
+
+_SECRET_FIELDS: Final = {
+    Kind.SERVER: ("secret", "previous_secret"),
+    Kind.TENANT: ("secrets",),
+    Kind.LRS: ("basic.password", "oidc.client_secret", "oidc.password"),
+}
+
+
+def _is_in_clear(written: str) -> bool:
+    return bool(written.strip("'\"[] ")) and not any(sign in written for sign in ("{{", "!vault", "$ANSIBLE_VAULT"))
+
+
+def secrets_in_clear(wanted: Declared) -> Iterator[str]:
+    """Yield a warning for each file in which secrets stand as they are, not looked up and not in a vault."""
+    if not isinstance(wanted.places, Places):
+        return
+    found: dict[str, list[Place]] = {}
+    for place in wanted.places.in_clear():
+        found.setdefault(place.file, []).append(place)
+    for places in found.values():
+        count = f"{len(places):,} secrets stand" if len(places) > 1 else "a secret stands"
+        yield f"{count} in clear, first at {places[0]}. Use lookup('env', 'NAME') or !vault."

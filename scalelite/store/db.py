@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -23,7 +24,7 @@ from scalelite.errors import DatabaseAway, LockTimeout, ScaleliteError
 from scalelite.store.seal import UNSEALED, Sealer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from typing import LiteralString
 
 
@@ -101,6 +102,11 @@ async def connect(conninfo: str, name: str, sealer: Sealer = UNSEALED) -> AsyncI
         await connection.close()
 
 
+def conninfo_of(connection: Connection) -> str:
+    """Return what another connection to the same database is opened with; it holds the password."""
+    return make_conninfo(connection.info.dsn, password=connection.info.password or None)
+
+
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Turn errors of Postgres into ours; `from None`, since theirs may hold values of rows."""
@@ -133,14 +139,22 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def apply_lock(connection: Connection, timeout_s: float) -> AsyncIterator[None]:
-    """Open the one transaction that may write declared state; raises LockTimeout naming the holder."""
+async def apply_lock(
+    connection: Connection, timeout_s: float, tell: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[None]:
+    """Open the one transaction that may write declared state; raises LockTimeout naming the holder.
+
+    `tell` is called with the holder when there is one to wait for.
+    """
     try:
         async with connection.transaction():
             wait = f"{max(1, round(timeout_s * 1000))}ms"
-            await connection.execute("SELECT set_config('lock_timeout', %s, true)", (wait,))
-            await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", APPLY_LOCK)
-            await connection.execute("SELECT set_config('lock_timeout', '0', true)")
+            cursor = await connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s) AS had", APPLY_LOCK)
+            if not (await cursor.fetchone() or {})["had"]:
+                tell(await _lock_holder(connection))
+                await connection.execute("SELECT set_config('lock_timeout', %s, true)", (wait,))
+                await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", APPLY_LOCK)
+                await connection.execute("SELECT set_config('lock_timeout', '0', true)")
             yield
     except pg.LockNotAvailable:
         raise LockTimeout(timeout_s, await _lock_holder(connection)) from None

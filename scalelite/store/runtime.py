@@ -171,6 +171,20 @@ async def meetings_of(connection: Connection, tenant: UUID) -> frozenset[tuple[s
     return frozenset((row["server"], row["meeting_id"]) for row in await cursor.fetchall())
 
 
+async def meetings_to_end(connection: Connection, servers: Sequence[str], tenants: Sequence[str]) -> list[Meeting]:
+    """Return the meetings on these servers (ids) and of these tenants (names), by server."""
+    cursor = await connection.execute(
+        """
+        SELECT m.tenant, m.meeting_id, m.server, m.generation, m.phase, m.moderator_pw, m.voice_bridge
+          FROM meeting m JOIN tenant t ON t.id = m.tenant
+         WHERE m.server = ANY (%s) OR t.name = ANY (%s)
+         ORDER BY m.server, m.meeting_id
+        """,
+        (list(servers), list(tenants)),
+    )
+    return [_meeting(row, connection.sealer) for row in await cursor.fetchall()]
+
+
 async def meetings_on(connection: Connection, server: str) -> list[Meeting]:
     """Return the meetings on a server, of all tenants."""
     cursor = await connection.execute(

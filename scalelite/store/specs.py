@@ -32,7 +32,7 @@ from scalelite.store import runtime
 from scalelite.store.revisions import keep_versions, mark_changed, new_revision, renames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import LiteralString
 
     from scalelite.core.model import AnySpec
@@ -80,6 +80,9 @@ SELECT t.name AS tenant, s.param, s.value, s.override, s.calls FROM setting s JO
 """
 
 
+_OF_THESE_SETTINGS = """
+  JOIN unnest(%s::text[], %s::text[]) AS k (name, param) ON k.name = t.name AND k.param = s.param
+"""
 _LRS_SECRETS: Final = frozenset({"password", "client_secret"})
 
 
@@ -150,6 +153,22 @@ def _settings(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
         key = Key(Kind.SETTING, row.pop("tenant"), row["param"])
         row["calls"] = tuple(row["calls"])
         yield key, SettingSpec.model_construct(**row)
+
+
+async def load_some(connection: Connection, keys: Collection[Key]) -> dict[Key, AnySpec]:
+    """Read these objects alone; what is not there is left out."""
+    names = {kind: [key.name for key in keys if key.kind is kind] for kind in Kind}
+    settings = (names[Kind.SETTING], [key.param for key in keys if key.kind is Kind.SETTING])
+    owners = sorted({*names[Kind.TENANT], *names[Kind.LRS]})
+    found: dict[Key, AnySpec] = {}
+    if names[Kind.CLUSTER] and (row := (await _rows(connection, "SELECT spec, from_rev FROM cluster"))[0])["from_rev"]:
+        found[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(row["spec"]))
+    servers = await _rows(connection, _SERVERS + "WHERE id = ANY (%s)", (names[Kind.SERVER],))
+    found.update(_servers(servers, connection.sealer))
+    tenants = await _rows(connection, _TENANTS + "WHERE t.name = ANY (%s) GROUP BY t.id", (owners,))
+    found.update(_tenants(tenants, connection.sealer))
+    found.update(_settings(await _rows(connection, _SETTINGS + _OF_THESE_SETTINGS, settings)))
+    return {key: spec for key, spec in found.items() if key in keys}
 
 
 async def load_servers(connection: Connection) -> list[ServerSpec]:

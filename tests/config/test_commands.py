@@ -67,7 +67,7 @@ def scalelite(tmp_path: Path, database: str) -> Command:
 @pytest.mark.shows("DE-1", "DE-8", "plan: No changes", "issue A4")
 def test_a_second_plan_says_that_there_is_nothing_to_do(scalelite: Command) -> None:
     first = scalelite("plan", "inv.yml")
-    assert "+ server/bbb1.example.com" in first.stdout
+    assert "+ server bbb1.example.com" in first.stdout
     assert "inv.yml:3:3" in first.stdout
     assert "Plan: 6 to create, 0 to update, 0 to delete. 0 unchanged." in first.stdout
     assert "Revision 1." in scalelite("apply", "inv.yml", "-y").stdout
@@ -114,12 +114,12 @@ def test_a_server_with_meetings_is_cordoned_and_removed_when_it_is_empty(scaleli
         )
         scalelite.inventory(INVENTORY.replace("  bbb2.example.com", "  bbb3.example.com"))
         assert "enabled → cordoned" in scalelite("apply", "inv.yml", "-y").stdout
-        assert "= server/bbb2.example.com" in scalelite("plan", "inv.yml").stdout
+        assert "= server bbb2.example.com" in scalelite("plan", "inv.yml").stdout
         scalelite.inventory("tenants: {}\n")
         assert "1 meeting of it runs" in scalelite("apply", "inv.yml", "-y", status=5).stdout
         connection.execute("DELETE FROM meeting")
     scalelite.inventory(INVENTORY.replace("  bbb2.example.com", "  bbb3.example.com"))
-    assert "- server/bbb2.example.com" in scalelite("apply", "inv.yml", "-y").stdout
+    assert "- server bbb2.example.com" in scalelite("apply", "inv.yml", "-y").stdout
     assert "No changes. 2 servers" in scalelite("plan", "inv.yml").stdout
 
 

@@ -90,7 +90,7 @@ def test_a_rollback_is_a_plan_that_the_next_apply_undoes(scalelite: Command) -> 
     assert "server/bbb1.example.com: secret was not kept" in done.stderr
     old = scalelite.folder / "old.yml"
     old.write_text(INVENTORY)
-    assert "+ server/bbb1.example.com" in scalelite("rollback", "1", "-y", "-i", "old.yml").stdout
+    assert "+ server bbb1.example.com" in scalelite("rollback", "1", "-y", "-i", "old.yml").stdout
     assert "No changes." in scalelite("plan", "old.yml").stdout
     assert "- server/bbb1.example.com" in scalelite("plan", "inv.yml").stdout
     scalelite("rollback", "99", status=64)

@@ -1,0 +1,153 @@
+"""Apply in mode force: cordon, end the meetings in parallel, then do the rest; two transactions.
+
+Killed in between, the next plan shows what is left, and nothing is ended twice. Rules: spec/plan.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from scalelite.core.model import Kind, ServerSpec, TenantSpec
+from scalelite.core.plan import Update
+from scalelite.errors import ApplyFailed
+from scalelite.flows import reconcile
+from scalelite.flows.admin import end_meetings
+from scalelite.flows.cluster import cluster_view
+from scalelite.store import db, plans, runtime, specs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scalelite.core.model import Meeting
+    from scalelite.core.plan import Plan
+    from scalelite.flows.admin import MeetingEnd
+    from scalelite.flows.reconcile import Acting, Applied, Check, Planned, Request
+    from scalelite.flows.services import Services
+    from scalelite.store.db import Connection
+
+_SERVERS_AT_ONCE: Final = 50
+_ENDING_S: Final = 60.0
+# Services follow a cordon within a second; until then one of them may still place a meeting.
+_ROUNDS: Final = 3
+_BETWEEN_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """What came of an apply in mode force: each meeting's end, and what could not be done."""
+
+    applied: Applied
+    ends: tuple[MeetingEnd, ...] = ()
+
+
+async def carry_out(
+    services: Services,
+    connection: Connection,
+    request: Request,
+    planned: Planned,
+    acting: Acting,
+    *,
+    unchanged: Check | None = None,
+) -> Forced:
+    """Do what was planned, ending the meetings that are in the way; raises as `reconcile.carry_out` does."""
+    if not planned.plan.endings:
+        return Forced(await reconcile.carry_out(connection, request, planned, acting, unchanged=unchanged))
+    reconcile.refuse_blocked(planned)
+    cordons = tuple(_cordons(planned.plan, planned))
+    await _cordon(connection, request, planned, cordons, acting, unchanged)
+    ends = await _end_all(services, connection, planned.plan)
+    applied = await _rest(connection, request, planned, acting)
+    return Forced(applied, tuple(ends))
+
+
+def _cordons(plan: Plan, planned: Planned) -> Iterable[Update]:
+    """Yield what keeps new meetings away: servers are cordoned, tenants disabled."""
+    for ending in plan.endings:
+        before = planned.live.objects[ending.key]
+        why = "cordoned to end its meetings"
+        if isinstance(before, ServerSpec) and before.state == "enabled":
+            yield Update(ending.key, before, before.model_copy(update={"state": "cordoned"}), reason=why)
+        elif isinstance(before, TenantSpec) and before.enabled:
+            yield Update(ending.key, before, before.model_copy(update={"enabled": False}), reason=why)
+
+
+async def _cordon(  # noqa: PLR0917 - as the apply itself
+    connection: Connection,
+    request: Request,
+    planned: Planned,
+    cordons: tuple[Update, ...],
+    acting: Acting,
+    unchanged: Check | None,
+) -> None:
+    check = unchanged or reconcile.still_holds(request, planned)
+    try:
+        async with db.apply_lock(connection, acting.lock_timeout_s, acting.tell):
+            await plans.lock_rows(connection, list(reconcile.live_keys(planned.plan.changes).values()))
+            await check(connection)
+            if cordons:
+                await specs.write(connection, cordons, acting.author, acting.new_id)
+    except psycopg.Error as error:
+        raise ApplyFailed(f"rolled back, nothing was written: {db.first_line(error)}") from None
+
+
+async def _end_all(services: Services, connection: Connection, plan: Plan) -> list[MeetingEnd]:
+    """End the meetings that are in the way, in a few rounds: services follow the cordon within a second."""
+    names = {kind: [item.key.name for item in plan.endings if item.key.kind is kind] for kind in Kind}
+    ends: list[MeetingEnd] = []
+    for turn in range(_ROUNDS):
+        refused = {end.meeting.generation for end in ends if end.outcome == "refused"}
+        found = await runtime.meetings_to_end(connection, names[Kind.SERVER], names[Kind.TENANT])
+        meetings = [meeting for meeting in found if meeting.generation not in refused]
+        if turn and not meetings:
+            break
+        ends += await _end(services, connection, meetings)
+        await asyncio.sleep(_BETWEEN_S)
+    return ends
+
+
+async def _end(services: Services, connection: Connection, meetings: list[Meeting]) -> list[MeetingEnd]:
+    """End these meetings, all servers at once; one whose end is unknown is forgotten, one that was refused stays."""
+    algorithm = cluster_view(await specs.load_cluster(connection), services.settings).algorithm
+    servers = {server.id: server for server in await specs.load_servers(connection)}
+    slots = asyncio.Semaphore(_SERVERS_AT_ONCE)
+
+    async def on(server: str) -> tuple[MeetingEnd, ...]:
+        mine = [meeting for meeting in meetings if meeting.server == server]
+        async with slots:
+            return await end_meetings(services, servers[server], mine, algorithm, _ENDING_S)
+
+    outcomes = await asyncio.gather(*(on(server) for server in {meeting.server for meeting in meetings}))
+    ends = [end for of_server in outcomes for end in of_server]
+    gone = [end.meeting.generation for end in ends if end.outcome != "refused"]
+    async with connection.transaction():
+        await runtime.forget_meetings(connection, gone)
+        await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome == "unknown"])
+    return ends
+
+
+async def _rest(connection: Connection, request: Request, planned: Planned, acting: Acting) -> Applied:
+    """Do the plan on what is live now, without what still has meetings; its guards were asked already."""
+    request = replace(request, mode="cordon")
+    now = await reconcile.compare(connection, request)
+    mine = {change.key for change in planned.plan.changes}
+    changes = tuple(change for change in now.plan.changes if change.key in mine)
+    left = _left(planned.plan, now.plan)
+    plan = replace(now.plan, changes=changes, blocked=(), releases=planned.plan.releases)
+    rest = replace(now, plan=plan, guards=())
+    applied = await reconcile.carry_out(
+        connection, replace(request, mode="cordon"), rest, acting, unchanged=_nothing_to_check
+    )
+    return replace(applied, left=left)
+
+
+def _left(planned: Plan, now: Plan) -> tuple[str, ...]:
+    stay = {keep.key for keep in now.keeps} | {stop.key for stop in now.blocked}
+    return tuple(ending.key.address for ending in planned.endings if ending.key in stay)
+
+
+async def _nothing_to_check(_: Connection) -> None:
+    """What counts was compared a moment ago; the rows are proved after they are written."""
