@@ -242,6 +242,11 @@ def process_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def tell_children(name: str, value: str) -> None:
+    """Set a variable for this process and those that it starts: for libraries that read the environment themselves."""
+    os.environ[name] = value
+
+
 def process_settings() -> Settings:
     """Read the environment of this process; raises SettingInvalid."""
     return read_settings(os.environ)

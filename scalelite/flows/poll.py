@@ -86,6 +86,7 @@ async def _poll_while_connected(services: Services) -> None:
 
 async def poll_round(services: Services) -> Round:
     """Poll every server that is not disabled, once."""
+    started = asyncio.get_running_loop().time()
     poll = await _Poll.begin(services)
     slots = asyncio.Semaphore(services.settings.poller_concurrency)
     waiting = {asyncio.create_task(poll.ask(server, slots)) for server in poll.servers}
@@ -105,7 +106,9 @@ async def poll_round(services: Services) -> Round:
     if suspect:
         log.error("%d of %d servers failed: the poller suspects its own network", len(failed), len(poll.servers))
     statuses |= await poll.write_failed(failed, suspect=suspect)
-    return Round(statuses, tuple(server.id for server in failed), suspect)
+    outcome = Round(statuses, tuple(server.id for server in failed), suspect)
+    await poll.write_round(outcome, asyncio.get_running_loop().time() - started)
+    return outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,17 @@ class _Poll:
                 await runtime.write_statuses(connection, self.mark, statuses.values())
                 await runtime.tell_polled(connection, self.mark)
         return statuses
+
+    async def write_round(self, outcome: Round, duration_s: float) -> None:
+        """Keep how the round went, for those who watch the poller."""
+        async with self.services.database.use(timeout_s=_DATABASE_S) as connection:
+            await runtime.write_round(
+                connection,
+                duration_s=duration_s,
+                polled=len(outcome.statuses),
+                failed=len(outcome.failed),
+                suspect=outcome.suspect,
+            )
 
     def _good_status(self, server: str, meetings: tuple[SeenMeeting, ...]) -> ServerStatus:
         now_ms = self.services.now_ms()

@@ -200,3 +200,4 @@ _CALLS: Final[dict[str, tuple[tuple[str, ...], Callable[[Proxy, Caller], Awaitab
     "updateRecordings": (("GET", "POST"), recordings.update_recordings),
     "deleteRecordings": (("GET",), recordings.delete_recordings),
 }
+CALLS: Final = frozenset(_CALLS)

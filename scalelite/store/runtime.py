@@ -407,6 +407,19 @@ async def count_missed(connection: Connection, generations: Sequence[int]) -> No
     await connection.execute("UPDATE meeting SET missed = missed + 1 WHERE generation = ANY (%s)", (list(generations),))
 
 
+async def write_round(connection: Connection, *, duration_s: float, polled: int, failed: int, suspect: bool) -> None:
+    """Keep how the poller's last round went."""
+    await connection.execute(
+        """
+        INSERT INTO poll_round (ended_at, duration_s, polled, failed, suspect) VALUES (now(), %s, %s, %s, %s)
+        ON CONFLICT (only_row) DO UPDATE SET
+               ended_at = EXCLUDED.ended_at, duration_s = EXCLUDED.duration_s, polled = EXCLUDED.polled,
+               failed = EXCLUDED.failed, suspect = EXCLUDED.suspect
+        """,
+        (duration_s, polled, failed, suspect),
+    )
+
+
 async def tell_polled(connection: Connection, mark: PollMark) -> None:
     """Tell the workers that there are new statuses."""
     await connection.execute("SELECT pg_notify('scalelite_polled', %s)", (str(mark.sequence),))

@@ -13,6 +13,8 @@ from sanic.response import text
 from scalelite.core import wire
 from scalelite.errors import ApiError, ScaleliteError, ServiceNotReady, UnsupportedRequest
 from scalelite.flows import calls
+from scalelite.flows.proxy import CALLS
+from scalelite.web.metrics import measured
 
 if TYPE_CHECKING:
     from sanic import Sanic
@@ -41,17 +43,19 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
     host = host_of(request, request.app.ctx.settings)
     if not worker.snapshot.declared.serves(host):
         return HTTPResponse(status=403)
-    answer = await worker.answer(
-        calls.Request(
-            call=rest.strip("/"),
-            method="GET" if request.method == "HEAD" else request.method,
-            host=host,
-            query=request.query_string,
-            content_type=request.headers.get("content-type", "").partition(";")[0].strip().lower(),
-            body=request.body,
-            origin=origin_of(request, request.app.ctx.settings),
+    name = rest.strip("/")
+    with measured("bigbluebutton", (name or "index") if name in CALLS else "other"):
+        answer = await worker.answer(
+            calls.Request(
+                call=name,
+                method="GET" if request.method == "HEAD" else request.method,
+                host=host,
+                query=request.query_string,
+                content_type=request.headers.get("content-type", "").partition(";")[0].strip().lower(),
+                body=request.body,
+                origin=origin_of(request, request.app.ctx.settings),
+            )
         )
-    )
     if answer.location:
         return HTTPResponse(status=302, headers={"Location": answer.location})
     return HTTPResponse(answer.body, content_type=_XML)

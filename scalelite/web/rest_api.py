@@ -22,6 +22,7 @@ from scalelite.errors import (
 )
 from scalelite.flows import tokens
 from scalelite.web.bbb_api import host_of
+from scalelite.web.metrics import measured
 from scalelite.web.openapi import document
 from scalelite.web.rest_call import Call, Caller
 from scalelite.web.rest_table import OPERATIONS
@@ -65,14 +66,19 @@ async def openapi(_request: Request) -> HTTPResponse:
 async def call(request: Request, name: str = "") -> HTTPResponse:
     """Answer one call."""
     worker: Proxy = request.app.ctx.proxy
-    settings = worker.services.settings
-    if not worker.snapshot.declared.serves(host_of(request, settings)):
+    if not worker.snapshot.declared.serves(host_of(request, worker.services.settings)):
         return HTTPResponse(status=403)
-    operation = _operation(request, name := name.strip("/").removesuffix(".json"))
+    name = name.strip("/").removesuffix(".json")
+    with measured("management", name if name in OPERATIONS else "other"):
+        return await _answer(request, worker, name)
+
+
+async def _answer(request: Request, worker: Proxy, name: str) -> HTTPResponse:
+    operation = _operation(request, name)
     body = _body(request)
     caller = await _caller(request, worker, name, body)
     caller.require(operation.scope)
-    if operation.tenants and not settings.multitenancy:
+    if operation.tenants and not worker.services.settings.multitenancy:
         return _json(412, {"message": "Multitenancy is disabled"})
     query = wire.decode(request.query_string)
     shows_secrets = _shows_secrets(query, caller)

@@ -17,6 +17,7 @@ from scalelite.errors import PortTaken
 from scalelite.flows.callbacks import deliver_forever
 from scalelite.flows.poll import poll_forever
 from scalelite.web import create_app
+from scalelite.web.metrics import sharing
 from scalelite.web.supervisor import Program, Supervisor
 from scalelite.wiring import open_services
 
@@ -35,10 +36,12 @@ _QUEUED: Final = slice(24, 28)
 def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
     """Run until SIGINT or SIGTERM; raises PortTaken before anything is started."""
     listener = listen(settings.bind, settings.port)
-    programs = [Program(f"worker {n + 1}", run_worker, (settings, conninfo, listener)) for n in range(settings.workers)]
-    if poller:
-        programs.append(Program("poller", run_poller, (settings, conninfo)))
-    Supervisor(programs, let_go=listener.close).run()
+    with sharing(settings) as shared:
+        workers = range(1, shared.workers + 1)
+        programs = [Program(f"worker {number}", run_worker, (shared, conninfo, listener)) for number in workers]
+        if poller:
+            programs.append(Program("poller", run_poller, (shared, conninfo)))
+        Supervisor(programs, let_go=listener.close).run()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -146,3 +146,21 @@ def test_a_program_that_ends_again_and_again_ends_the_service_with_an_error() ->
     with pytest.raises(ScaleliteError, match="worker ends again and again"):
         supervisor.run()
     assert let_go == [True]
+
+
+@pytest.mark.shows("MO-1", "bbb-api: metrics over all workers")
+def test_metrics_are_added_up_over_the_workers(database: str) -> None:
+    """Each request is a connection of its own, so that both workers get some; each tells the same sum."""
+
+    def get(port: int, path: str) -> str:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    line = 'scalelite_requests_total{api="bigbluebutton",call="index",outcome="answered"}'
+    with serving(database) as (_, port):
+        for _ in range(40):
+            assert "SUCCESS" in get(port, "/bigbluebutton/api")
+        for _ in range(6):
+            assert f"{line} 40.0" in get(port, "/metrics")
+        wait_until(lambda: "scalelite_poll_last_cycle_timestamp_seconds" in get(port, "/metrics"))
