@@ -22,7 +22,7 @@ from lxml import etree
 from sanic import Sanic
 from yarl import URL
 
-from scalelite.core.model import ClusterSpec, Declared, Key, Kind, Secret, ServerSpec, SettingSpec, TenantSpec
+from scalelite.core.model import ClusterSpec, Declared, Key, Kind, LrsSpec, Secret, ServerSpec, SettingSpec, TenantSpec
 from scalelite.flows import poll, reconcile
 from scalelite.flows.status import server_rows
 from scalelite.settings import read_settings
@@ -228,6 +228,10 @@ class Cluster:
 
     def setting(self, tenant: str, param: str, **changes: Any) -> None:
         self._put(Key(Kind.SETTING, tenant, param), SettingSpec, {"param": param}, changes)
+
+    def lrs(self, tenant: str, **changes: Any) -> None:
+        """Declare where a tenant's xAPI statements go, whatever was declared before."""
+        self.specs[Key(Kind.LRS, tenant)] = LrsSpec(**changes)
 
     def settings_of_all(self, **changes: Any) -> None:
         """Declare settings of the whole cluster."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ class Receiver:
 
     port: int
     statuses: list[int] = field(default_factory=lambda: [200])
-    answer: dict[str, Any] = field(default_factory=dict)
+    answer: Any = field(default_factory=dict)
+    delay_s: float = 0
     received: list[Received] = field(default_factory=list)
 
     @property
@@ -40,6 +42,7 @@ class Receiver:
     async def take(self, request: web.Request) -> web.Response:
         raw = request.raw_path.partition("?")
         self.received.append(Received(request.method, raw[0], raw[2], request.headers, await request.read()))
+        await asyncio.sleep(self.delay_s)
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         return web.json_response(self.answer, status=status)
 
@@ -51,7 +54,7 @@ async def receiving() -> AsyncIterator[Receiver]:
     receiver = Receiver(listener.getsockname()[1])
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.take)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     try:
