@@ -134,6 +134,12 @@ class DeclaredView:
             raise ChecksumError
         return tenant
 
+    def dialin_tenant(self, host: str) -> UUID | None:
+        """Return the tenant whose meetings can be dialled in at this host, None for all; raises ChecksumError."""
+        if not self._settings.multitenancy or host == self._settings.url_host:
+            return None
+        return self.tenant_of(host).id
+
     def _name_of(self, host: str) -> str:
         """The tenant that declares the host, or the first label under URL_HOST; without one, of any domain."""
         if declared := self._hosts.get(host):

@@ -165,6 +165,20 @@ async def find_meeting(connection: Connection, tenant: UUID, meeting_id: str) ->
     return _meeting(row, connection.sealer) if row else None
 
 
+async def find_bridged(connection: Connection, tenant: UUID | None, bridges: Sequence[str]) -> Meeting | None:
+    """Return the meeting with one of these voice bridges, the longest first; `tenant` None: of any tenant."""
+    cursor = await connection.execute(
+        """
+        SELECT tenant, meeting_id, server, generation, phase, moderator_pw, voice_bridge
+          FROM meeting WHERE voice_bridge = ANY (%s) AND (%s::uuid IS NULL OR tenant = %s)
+         ORDER BY length(voice_bridge) DESC LIMIT 1
+        """,
+        (list(bridges), tenant, tenant),
+    )
+    row = await cursor.fetchone()
+    return _meeting(row, connection.sealer) if row else None
+
+
 async def meetings_of(connection: Connection, tenant: UUID) -> frozenset[tuple[str, str]]:
     """Return (server, meeting id) of the tenant's meetings."""
     cursor = await connection.execute("SELECT server, meeting_id FROM meeting WHERE tenant = %s", (tenant,))

@@ -14,7 +14,7 @@ from scalelite.errors import DatabaseAway, ServiceNotReady
 from scalelite.flows.confirm import Confirmations
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
-from scalelite.web import bbb_api, callbacks, ops, rest_api
+from scalelite.web import bbb_api, callbacks, fsapi, ops, rest_api
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> Ap
     bbb_api.add_routes(app)
     callbacks.add_routes(app)
     rest_api.add_routes(app)
+    fsapi.add_routes(app)
     ops.add_routes(app)
     app.exception(Exception)(_failed)
     return app

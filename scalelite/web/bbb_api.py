@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREFIX: Final = "/bigbluebutton/api"
-_XML: Final = "application/xml; charset=utf-8"
+XML: Final = "application/xml; charset=utf-8"
 _METHODS: Final = ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -58,7 +58,7 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
         )
     if answer.location:
         return HTTPResponse(status=302, headers={"Location": answer.location})
-    return HTTPResponse(answer.body, content_type=_XML)
+    return HTTPResponse(answer.body, content_type=XML)
 
 
 async def root(_request: Request) -> HTTPResponse:
@@ -105,7 +105,7 @@ async def failed(request: Request, error: Exception) -> HTTPResponse:
             known = UnsupportedRequest()
         case SanicException():
             return HTTPResponse(
-                wire.failure(ApiError("The request cannot be read.")), error.status_code, content_type=_XML
+                wire.failure(ApiError("The request cannot be read.")), error.status_code, content_type=XML
             )
         case ScaleliteError():
             log.warning("%s failed: %s", request.path, error)
@@ -114,4 +114,4 @@ async def failed(request: Request, error: Exception) -> HTTPResponse:
             log.error("%s failed", request.path, exc_info=error)
             known = ApiError()
     headers = {"Retry-After": "1"} if isinstance(known, ServiceNotReady) else None
-    return HTTPResponse(wire.failure(known), known.http_status, headers, content_type=_XML)
+    return HTTPResponse(wire.failure(known), known.http_status, headers, content_type=XML)

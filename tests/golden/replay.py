@@ -13,7 +13,7 @@ import json
 import re
 import socket
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,10 +22,20 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 from aiohttp import web
 from lxml import etree
+from pydantic import ValidationError
 from sanic import Sanic
 from yarl import URL
 
-from scalelite.core.model import Declared, Key, Kind, Secret, ServerSpec, ServerStatus
+from scalelite.core.model import (
+    Declared,
+    Key,
+    Kind,
+    Secret,
+    ServerSpec,
+    ServerStatus,
+    SettingSpec,
+    TenantSpec,
+)
 from scalelite.core.params import voice_bridges
 from scalelite.flows import reconcile
 from scalelite.settings import read_settings
@@ -33,10 +43,12 @@ from scalelite.store import runtime
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
 from scalelite.web import create_app
+from tests.golden.situations import TENANTS, Situation, begins_anew, situation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from scalelite.core.model import AnySpec
     from scalelite.store.db import Connection
 
 RECORDS: Final = Path(__file__).parent / "records"
@@ -52,13 +64,16 @@ _USELESS: Final = "Response did not include returncode"
 
 
 def load(name: str) -> list[dict[str, Any]]:
-    """Return the HTTP records of a file, each with the recorded state before it as `state_before`."""
+    """Return the HTTP records of a file, each with the recorded state and the situation before it."""
     found: list[dict[str, Any]] = []
     before: dict[str, Any] = {}
+    noted: list[dict[str, Any]] = []
     for line in (RECORDS / f"{name}.jsonl").read_text().splitlines():
         record = json.loads(line)
+        before = {} if begins_anew(record) else before
         if "request" in record:
-            found.append({**record, "state_before": before})
+            found.append({**record, "state_before": before, "situation": situation(record, noted)})
+        noted = record.get("settings_of_tenant1", noted)
         before = record.get("state_after", before)
     return found
 
@@ -153,7 +168,7 @@ class Replay:
         servers = record.get("state_after", state).get("servers")
         await self.connection.execute("DELETE FROM meeting")
         servers = {name: {} for name in SERVERS} if servers is None else servers
-        await self._declare(servers)
+        await self._declare(servers, record.get("situation", Situation({})))
         for tenant, meeting_id, server in _meetings(record, state):
             if server not in servers:
                 continue
@@ -171,20 +186,22 @@ class Replay:
             await snapshot._renew_declared(listener)
             await snapshot._renew_statuses(listener)
 
-    async def _declare(self, servers: dict[str, Any]) -> None:
-        objects = {
+    async def _declare(self, servers: dict[str, Any], situation: Situation) -> None:
+        objects: dict[Key, AnySpec] = {
             Key(Kind.SERVER, name): ServerSpec(
                 id=name,
                 url=self.servers[name].url,
                 secret=Secret(f"stub-bbb-shared-secret{name[-1]}"),
                 load_multiplier=float(fields.get("load_multiplier", 1)),
-                tag=fields.get("tag") or "",
+                tag=fields.get("tag") or (situation.tags or {}).get(name, ""),
                 state=fields.get("state", "enabled"),
             )
             for name, fields in servers.items()
             if name in self.servers
         }
-        wanted = Declared(objects, frozenset({"servers"}))
+        if situation.with_tenants:
+            objects |= _tenants(situation)
+        wanted = Declared(objects, frozenset({"servers", "tenants"}))
         planned = await reconcile.plan(self.connection, wanted, "cordon")
         author = Author("replay")
         await reconcile.apply(self.connection, wanted, planned.plan, author, uuid.uuid4, lock_timeout_s=5)
@@ -277,6 +294,7 @@ def canonical(body: str, record: dict[str, Any]) -> str:
     """Return XML without its layout, and without a password that was drawn at random."""
     if not body.lstrip().startswith("<") or "<html" in body.lower():
         return body.strip()[:200]
+    body = re.sub(r"@(bbb\d\.test|127\.0\.0\.1)", "@SERVER", body)
     try:
         root = etree.fromstring(body.encode(), etree.XMLParser(remove_blank_text=True))
     except etree.XMLSyntaxError:
@@ -329,6 +347,19 @@ def _comparable(calls: list[dict[str, Any]], record: dict[str, Any]) -> list[Any
 # --- state before ----------------------------------------------------------------------------------------------------
 
 
+def _tenants(situation: Situation) -> dict[Key, AnySpec]:
+    """The tenants and tenant1's settings; those that cannot be declared are left out (TS-2)."""
+    objects: dict[Key, AnySpec] = {
+        Key(Kind.TENANT, name): TenantSpec(id=identity, name=name, secrets=tuple(map(Secret, secrets)))
+        for name, (identity, secrets) in TENANTS.items()
+    }
+    for param, value, override in situation.settings:
+        with suppress(ValidationError):
+            spec = SettingSpec(param=param, value=value, override=override)
+            objects[Key(Kind.SETTING, "tenant1", param)] = spec
+    return objects
+
+
 def _meetings(record: dict[str, Any], state: dict[str, Any]) -> Iterator[tuple[uuid.UUID, str, str]]:
     """Yield (tenant, id, server) of the meetings that there were."""
     known = {
@@ -346,7 +377,9 @@ def _meetings(record: dict[str, Any], state: dict[str, Any]) -> Iterator[tuple[u
         known[asked] = record["upstream"][0]["server"]
     if call == "getMeetings":
         known |= dict.fromkeys(re.findall("<meetingID>(.*?)</meetingID>", record["response"].get("body", "")), "bbb1")
-    return ((uuid.UUID(int=0), meeting_id, server) for meeting_id, server in known.items())
+    name = record["request"]["host"].partition(".")[0]
+    tenant = TENANTS[name][0] if record.get("multitenancy") else uuid.UUID(int=0)
+    return ((tenant, meeting_id, server) for meeting_id, server in known.items())
 
 
 def _parameters(record: dict[str, Any]) -> str:
