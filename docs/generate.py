@@ -1,8 +1,9 @@
-"""Writes docs/reference/ from the source: `python docs/generate.py`; a test keeps the pages fresh."""
+"""Writes docs/reference/ and schemas/ from the source: `python docs/generate.py`; a test keeps the pages fresh."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import click
 from scalelite.cli import cli
 from scalelite.inventory.explain import pages
 from scalelite.inventory.problems import CODES
+from scalelite.inventory.schema import inventory_schema
 from scalelite.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -74,9 +76,12 @@ def problems_page() -> str:
     return "\n".join([*head, *sections])
 
 
+SCHEMAS = {"inventory.schema.json": lambda: json.dumps(inventory_schema(), indent=2, ensure_ascii=False) + "\n"}
 PAGES = {"problems.md": problems_page, "settings.md": settings_page, "commands.md": commands_page}
 
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
         (REFERENCE / name).write_text(page(), encoding="utf-8")
+    for name, schema in SCHEMAS.items():
+        (REFERENCE.parents[1] / "schemas" / name).write_text(schema(), encoding="utf-8")

@@ -31,6 +31,13 @@ def test_reference_pages_are_fresh(page: str) -> None:
     assert (ROOT / "docs" / "reference" / page).read_text() == generator().PAGES[page]()
 
 
+@pytest.mark.shows("inventory: schema")
+@pytest.mark.parametrize("name", ["inventory.schema.json"])
+def test_schemas_are_fresh(name: str) -> None:
+    """`python docs/generate.py` makes them."""
+    assert (ROOT / "schemas" / name).read_text() == generator().SCHEMAS[name]()
+
+
 @pytest.mark.shows("MO-4")
 def test_each_command_has_an_example() -> None:
     text = generator().commands_page()

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import click
 
-from scalelite.cli.session import settings_of_process, with_connection
+from scalelite.cli.session import settings_of_process, vault_options, vault_passwords, with_connection
 from scalelite.core.model import Section
 from scalelite.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scalelite.flows.export import Live
     from scalelite.inventory.dump import Placed, Written
     from scalelite.inventory.protect import Environment, Way
+    from scalelite.settings import Settings
     from scalelite.store.db import Connection
 
     Protect = Callable[[Sequence[Placed]], Sequence[str | Written | None]]
@@ -34,6 +35,7 @@ _CHOICES: Final = (
 @click.option("--sections", default=",".join(ORDER), show_default=True, metavar="S,T", help="What to write.")
 @click.option("--secrets", "way", type=click.Choice(["vault", "env", "plain", "omit"]), help="How to write secrets.")
 @click.option("--env-file", type=click.Path(path_type=Path), help="With --secrets env: a file of the values.")
+@vault_options
 @click.option("--verbose", is_flag=True, help="Add what was observed: state, load, online, bbb_version.")
 def export(output: str | None, sections: str, way: Way | None, env_file: Path | None, verbose: bool) -> None:
     """Write the live cluster as an inventory, of which a plan says that there are no changes.
@@ -43,7 +45,7 @@ def export(output: str | None, sections: str, way: Way | None, env_file: Path | 
     """
     settings = settings_of_process()
     chosen = _sections(sections)
-    protect, environment = _protection(way)
+    way, protect, environment = _protection(settings, way)
     if env_file is not None and environment is None:
         raise UsageError("--env-file is for --secrets env")
     if output is not None and _is_folder(output):
@@ -53,6 +55,7 @@ def export(output: str | None, sections: str, way: Way | None, env_file: Path | 
         from scalelite.inventory.write import write_whole  # noqa: PLC0415
 
         write_whole(env_file, environment.file(), private=True)
+        click.echo(f"Wrote {env_file}", err=True)
     _write(output, texts, private=way == "plain")
 
 
@@ -75,19 +78,31 @@ def _sections(text: str) -> tuple[Section, ...]:
     return tuple(section for section in ORDER if section in wanted)
 
 
-def _protection(way: Way | None) -> tuple[Protect, Environment | None]:
-    """Return how secrets are written, and what then holds their values for --env-file."""
+def _protection(settings: Settings, way: Way | None) -> tuple[Way, Protect, Environment | None]:
+    """Return how secrets are written, by which function, and what then holds their values for --env-file."""
     from scalelite.inventory import protect  # noqa: PLC0415
 
     match way:
         case "plain":
-            return protect.in_clear, None
+            return way, protect.in_clear, None
         case "omit":
-            return protect.left_out, None
+            return way, protect.left_out, None
         case "env":
             environment = protect.Environment()
-            return environment, environment
-    raise UsageError("secrets could not be encrypted: no vault password is configured", hint=f"choose {_CHOICES}")
+            return way, environment, environment
+    if not (passwords := vault_passwords(settings)):
+        raise UsageError("secrets cannot be encrypted: no vault password is configured", hint=f"choose {_CHOICES}")
+    return "vault", protect.Vault(passwords[0], _shown), None
+
+
+def _shown(vaults: Iterable[Written], count: int) -> Iterable[Written]:
+    """Show how far the encryption is, on a terminal: 10,000 secrets take half a minute."""
+    if not sys.stderr.isatty():
+        return vaults
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
+
+    return track(vaults, "Encrypting", count, console=Console(stderr=True), transient=True)
 
 
 def _is_folder(output: str) -> bool:
@@ -110,10 +125,12 @@ def _write(output: str | None, texts: Mapping[Section, str], *, private: bool) -
 
     if output is not None and _is_folder(output):
         for section, text in texts.items():
-            write_whole(Path(output) / f"{section}.yml", HEAD + text, private=private)
+            write_whole(path := Path(output) / f"{section}.yml", HEAD + text, private=private)
+            click.echo(f"Wrote {path}", err=True)
         return
     text = "\n".join([HEAD.rstrip("\n"), *texts.values()])
     if output is None or output == "-":
         sys.stdout.write(text)
     else:
         write_whole(Path(output), text, private=private)
+        click.echo(f"Wrote {output}", err=True)

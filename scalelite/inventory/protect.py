@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from hmac import digest
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scalelite.inventory.dump import Written
 from scalelite.inventory.vault import encrypt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from scalelite.inventory.dump import Placed
     from scalelite.inventory.problems import Path
     from scalelite.inventory.vault import Password
+
+    Watch = Callable[[Iterable[Any], int], Iterable[Any]]
 
 Way = Literal["vault", "env", "plain", "omit"]
 
@@ -33,13 +35,15 @@ def left_out(secrets: Sequence[Placed]) -> list[None]:
 class Vault:
     """Writes Ansible vaults, the same ones for the same state: the salt is made of password, path and value."""
 
-    def __init__(self, password: Password) -> None:
+    def __init__(self, password: Password, watch: Watch = lambda vaults, _: vaults) -> None:
+        """`watch` is handed the vaults as they are made, and how many there will be."""
         self._password = password
+        self._watch = watch
 
     def __call__(self, secrets: Sequence[Placed]) -> list[Written]:
         """Encrypt them in threads: each costs 10,000 rounds of hashing, during which Python's lock is free."""
         with ThreadPoolExecutor() as threads:
-            return list(threads.map(self._one, secrets))
+            return list(self._watch(threads.map(self._one, secrets), len(secrets)))
 
     def _one(self, placed: Placed) -> Written:
         text = placed.secret.reveal()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from scalelite.inventory.schema import inventory_schema
 from tests.config.test_commands import CANARY, INVENTORY, Command
 
 WRONG = "servers:\n  bbb1: {secret: x, load_multiplier: -1}\n  bbb2: {secrt: x}\n"
@@ -50,11 +49,9 @@ def test_other_forms_go_to_standard_output(scalelite: Command) -> None:
 
 
 @pytest.mark.shows("inventory: scalelite schema inventory")
-def test_the_schema_is_printed_and_committed_fresh(scalelite: Command) -> None:
-    """`scalelite schema inventory > schemas/inventory.schema.json` makes it."""
-    printed = scalelite("schema", "inventory").stdout
-    assert json.loads(printed) == inventory_schema()
-    assert printed == (Path(__file__).parents[2] / "schemas" / "inventory.schema.json").read_text()
+def test_the_schema_is_printed_as_it_is_committed(scalelite: Command) -> None:
+    committed = Path(__file__).parents[2] / "schemas" / "inventory.schema.json"
+    assert scalelite("schema", "inventory").stdout == committed.read_text()
 
 
 @pytest.mark.shows("inventory: explain")

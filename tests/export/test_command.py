@@ -68,6 +68,18 @@ def test_plain_secrets_are_written_for_this_user_alone(scalelite: Command) -> No
     assert [path.name for path in scalelite.folder.iterdir() if path.name.startswith(".all")] == []
 
 
+@pytest.mark.shows("inventory: --secrets vault", "inventory: export")
+def test_where_a_vault_password_is_configured_secrets_are_vaults(scalelite: Command) -> None:
+    (scalelite.folder / "password").write_text("the vault's password")
+    scalelite.environment["SCALELITE_VAULT_PASSWORD_FILE"] = "password"
+    text = scalelite("export").stdout
+    assert text.count("!vault |\n") == 5
+    assert text == scalelite("export", "--secrets", "vault", "--vault-password-file", "password").stdout
+    (scalelite.folder / "all.yml").write_text(text)
+    assert "No changes. 2 servers" in scalelite("plan", "all.yml").stdout
+    assert "1.2;AES256;prod" in scalelite("export", "--vault-id", "prod@password").stdout
+
+
 @pytest.mark.shows("inventory: --secrets omit", "inventory: --sections", "data: hold")
 def test_standard_output_holds_and_what_was_observed(scalelite: Command, database: str) -> None:
     with psycopg.connect(database) as connection:
