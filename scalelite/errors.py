@@ -94,14 +94,20 @@ class InventoryInvalid(ScaleliteError):
 
 
 class VaultError(ScaleliteError):
-    """A vault cannot be opened: no password, none that fits, or it is damaged; `label` is that of the vault."""
+    """A vault cannot be opened: no password, none that fits, or it is `damaged`; `label` is that of the vault."""
 
     exit_status = 3
     http_status = 422
 
-    def __init__(self, reason: str, label: str = "") -> None:
+    def __init__(self, reason: str, label: str = "", *, damaged: bool = False) -> None:
         about = f" (vault id {label})" if label else ""
-        super().__init__(f"{reason}{about}", hint="give --vault-password-file, --vault-id or --ask-vault-pass")
+        hint = "encrypt it anew" if damaged else "give --vault-password-file, --vault-id or --ask-vault-pass"
+        super().__init__(f"{reason}{about}", hint=hint)
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, as the end of a message."""
+        return f"cannot be opened: {self.message}. {self.hint.capitalize()}."
 
 
 class PasswordUnavailable(UsageError):

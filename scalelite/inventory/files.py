@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 from scalelite.errors import VaultError
 from scalelite.inventory.source import Mark, Origin, Source
-from scalelite.inventory.vault import HEADER, REMEDY
+from scalelite.inventory.vault import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ class Reader:
             try:
                 clear = self._vaults.open(data.decode("ascii", "replace"))
             except VaultError as error:
-                message = f"the vaulted file cannot be opened: {error}. {REMEDY}"
+                message = f"the vaulted file {error.sentence}"
                 self._report("SL141", (), message, _nowhere(path))
                 return None
         text = self._text(path, clear, vaulted=vaulted)

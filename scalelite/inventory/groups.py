@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from scalelite.inventory.entries import GroupEntry
-    from scalelite.inventory.problems import Path, Report
+    from scalelite.inventory.problems import Path, Report, Severity
     from scalelite.inventory.source import Mark
 
 ALL: Final = "all"
@@ -219,23 +219,29 @@ class _Members:
     def _servers(self, group: str, entry: GroupEntry) -> Iterator[str]:
         for at, pattern in enumerate(entry.servers):
             try:
-                yield from matching(pattern, self._all_servers)
+                found = matching(pattern, self._all_servers)
             except NoMatch as error:
                 self._wrong((group, "servers", at), str(error))
+                continue
+            if not found:
+                message = "no server of the inventory matches it. Correct the pattern, or remove it."
+                self._wrong((group, "servers", at), message, severity="warning")
+            yield from found
 
     def _children(self, group: str, entry: GroupEntry) -> Iterator[str]:
         for at, child in enumerate(entry.children):
             if child in self._section and child not in {ALL, UNGROUPED}:
                 yield child
             else:
-                remedy = nearest(child, self._section) or " Add it, or remove this one."
+                others = (name for name in self._section if name not in {ALL, UNGROUPED, group})
+                remedy = nearest(child, others) or " Add it, or remove this one."
                 self._wrong(
                     (group, "children", at), f"the inventory has no group '{child}' that can be a child.{remedy}"
                 )
 
-    def _wrong(self, at: tuple[str, str, int], message: str) -> None:
+    def _wrong(self, at: tuple[str, str, int], message: str, severity: Severity = "error") -> None:
         group, key, index = at
-        self._report("SL142", ("groups", *at), message, self._section[group][key].marks[index])
+        self._report("SL142", ("groups", *at), message, self._section[group][key].marks[index], severity=severity)
 
 
 def _with_depths(groups: dict[str, Group], section: Map, report: Report) -> dict[str, Group]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from scalelite.core.model import Declared, Kind
@@ -16,7 +16,7 @@ from scalelite.inventory.entries import Safety
 from scalelite.inventory.files import Reader
 from scalelite.inventory.groups import Groups, no_groups
 from scalelite.inventory.merge import join, overlay
-from scalelite.inventory.problems import Path, Problem, path_text, printable
+from scalelite.inventory.problems import Path, Problem, Severity, path_text, printable
 from scalelite.inventory.render import Renderer
 from scalelite.inventory.source import Mark, SourceFile
 from scalelite.inventory.templates import Lookups
@@ -75,7 +75,7 @@ def load_inventory(
         found = problems.sorted()
     if any(problem.severity == "error" for problem in found):
         raise InventoryInvalid(found)
-    return inventory
+    return replace(inventory, warnings=tuple(found))
 
 
 class _Loader:
@@ -142,12 +142,13 @@ class _Problems:
         *,
         at_key: bool = False,
         rendered_from: Mark | None = None,
+        severity: Severity = "error",
     ) -> None:
         place = mark.key_place if at_key else mark.place
         at = Mark(mark.source, mark.key, mark.key if at_key else mark.start, mark.end)
         origin = rendered_from.place if rendered_from is not None else None
         written = self.paths.get(mark, path)
-        problem = Problem(place, code, path_text(written), printable(message), rendered_from=origin)
+        problem = Problem(place, code, path_text(written), printable(message), severity=severity, rendered_from=origin)
         self.found.append((place, at, problem))
 
     def sorted(self) -> list[Problem]:
@@ -164,8 +165,6 @@ class _Problems:
 
 
 def _with_line(problem: Problem, at: Mark, excerpts: dict[Source, Excerpts], make: type[Excerpts]) -> Problem:
-    from dataclasses import replace  # noqa: PLC0415
-
     if not at.source.text or at.source.vaulted:
         return problem
     if at.source not in excerpts:

@@ -18,11 +18,11 @@ _GLOB: Final = re.compile(r"[*?\[]")
 
 
 class NoMatch(ValueError):
-    """A pattern that names no servers, or cannot be read; its text says why, and what to do."""
+    """A pattern that names servers that are not there, or cannot be read; its text says why, and what to do."""
 
 
 def matching(pattern: str, ids: Collection[str]) -> list[str]:
-    """Return the ids that a pattern names; raises NoMatch for unknown ones."""
+    """Return the ids that a pattern names, maybe none; raises NoMatch for ids that are unknown."""
     if pattern.startswith("~"):
         return _by_expression(pattern[1:], ids)
     if is_range(pattern):
@@ -32,7 +32,7 @@ def matching(pattern: str, ids: Collection[str]) -> list[str]:
             raise NoMatch(str(error)) from None
     if _GLOB.search(pattern):
         fits = re.compile(translate(pattern)).match
-        return _some([name for name in ids if fits(name)])
+        return [name for name in ids if fits(name)]
     return _known([pattern], ids)
 
 
@@ -48,14 +48,8 @@ def _by_expression(expression: str, ids: Collection[str]) -> list[str]:
 
     try:
         fits = regex.compile(expression).match
-        return _some([name for name in ids if fits(name, timeout=_TIMEOUT_S)])
+        return [name for name in ids if fits(name, timeout=_TIMEOUT_S)]
     except regex.error as error:
         raise NoMatch(f"is no regular expression: {error}. Correct it.") from None
     except TimeoutError:
         raise NoMatch("the regular expression takes too long. Write it without nested repetitions.") from None
-
-
-def _some(names: list[str]) -> list[str]:
-    if not names:
-        raise NoMatch("no server of the inventory matches it. Correct the pattern, or remove it.")
-    return names

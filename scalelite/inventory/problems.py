@@ -107,6 +107,7 @@ class Report(Protocol):
         *,
         at_key: bool = False,
         rendered_from: Mark | None = None,
+        severity: Severity = "error",
     ) -> None:
         """Take one problem; `at_key`: it is the key that is wrong, not the value."""
 

@@ -9,7 +9,6 @@ from scalelite.errors import VaultError
 from scalelite.inventory.problems import SECRET_KEYS, is_free, is_secret
 from scalelite.inventory.templates import MAX_TEXT, TemplateProblem
 from scalelite.inventory.tree import BROKEN, Hidden, Map, Seq, Unsafe, Vaulted
-from scalelite.inventory.vault import REMEDY
 
 if TYPE_CHECKING:
     from scalelite.inventory.problems import Path, Report
@@ -194,7 +193,7 @@ class Renderer:
         try:
             text = self._vaults.open(value.envelope).decode("utf-8")
         except VaultError as error:
-            self._report("SL141", path, f"the vault value cannot be opened: {error.message}. {REMEDY}", mark)
+            self._report("SL141", path, f"the vault value {error.sentence}", mark)
             return BROKEN
         except UnicodeDecodeError:
             self._report("SL141", path, "the vault value holds no UTF-8 text. Encrypt a text.", mark)
@@ -205,7 +204,7 @@ class Renderer:
         """Return a hidden value where a secret may stand; elsewhere it would be shown."""
         if _stays_secret(path):
             return value
-        message = "what comes out of a vault would be shown here, in plans and listings. Write it as it is."
+        message = "what comes out of a vault or a password file would be shown here. Write it in clear."
         self._report("SL144", path, message, mark)
         return BROKEN
 

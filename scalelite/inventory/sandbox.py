@@ -222,7 +222,7 @@ class Compiler:
             raise
         except TemplateSyntaxError as error:
             raise TemplateProblem(
-                "SL130", "not a valid template{}. Correct it, or use !unsafe.", f": {error.message}"
+                "SL130", "not a valid template{}. Correct it, or use !unsafe.", f": {(error.message or '').rstrip('.')}"
             ) from None
         except _FAILURES:
             raise TemplateProblem("SL130", "not a valid template. Correct it, or use !unsafe.") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.errors import VaultError
 from scalelite.inventory.tree import Hidden
-from scalelite.inventory.vault import REMEDY, is_vault
+from scalelite.inventory.vault import is_vault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +107,7 @@ class Lookups:
         try:
             return Hidden(self._vaults.open(text).decode("utf-8").rstrip("\r\n"))
         except VaultError as error:
-            raise TemplateProblem("SL141", f"the vaulted file cannot be opened: {error.message}. {REMEDY}") from None
+            raise TemplateProblem("SL141", f"the vaulted file {error.sentence}") from None
 
     def simple(self, text: str) -> str | None:
         """Return the value of a template that is one lookup of the environment and no more; None for others."""

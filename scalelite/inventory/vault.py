@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 HEADER: Final = "$ANSIBLE_VAULT;"
-REMEDY: Final = "Give its password with --vault-password-file, --vault-id or --ask-vault-pass."
 _HEAD: Final = re.compile(r"\$ANSIBLE_VAULT;(?:1\.1;AES256|1\.2;AES256;([^\s;]+))")
 _WIDTH: Final = 80
 # The format's own: 10,000 rounds to two keys of 32 bytes and a counter of 16.
@@ -83,11 +82,11 @@ def _parts(vault: str) -> tuple[str, bytes, bytes, bytes]:
     head, _, body = vault.strip().partition("\n")
     match = _HEAD.fullmatch(head.strip())
     if match is None:
-        raise VaultError("the header is not that of an Ansible Vault 1.1 or 1.2 with AES256")
+        raise VaultError("its header is not that of an Ansible Vault 1.1 or 1.2 with AES256", damaged=True)
     try:
         salt, mac, sealed = (unhexlify(part) for part in unhexlify("".join(body.split())).split(b"\n"))
     except (NoHex, ValueError):
-        raise VaultError("the vault is damaged: some of its characters are missing or changed") from None
+        raise VaultError("some of its characters are missing or changed", damaged=True) from None
     return match[1] or "", salt, mac, sealed
 
 
@@ -103,7 +102,7 @@ def _opened(password: Secret, salt: bytes, mac: bytes, sealed: bytes) -> bytes |
     try:
         return unpadder.update(_counter_mode(cipher_key, counter, sealed)) + unpadder.finalize()
     except ValueError:
-        raise VaultError("the vault is damaged: its padding is not right") from None
+        raise VaultError("its padding is not right", damaged=True) from None
 
 
 def _keys(password: Secret | str, salt: bytes) -> tuple[bytes, bytes, bytes]:
