@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from scalelite.core.balance import effective_state
 from scalelite.core.model import (
+    OF_TENANTS,
     SENTINEL_TENANT,
     Key,
     Kind,
@@ -44,10 +45,9 @@ S = TypeVar("S", bound=Spec)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a wish is decided on: declared state, held states, and how many meetings there are."""
+    """What a wish is decided on: declared state, and what is so besides: holds, how many meetings there are."""
 
     declared: Declared
-    holds: Mapping[str, State] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
 
 
@@ -208,8 +208,8 @@ def set_state(server_id: str, state: State, why: str = "", until: datetime | Non
         key = Key(Kind.SERVER, server_id)
         if before.state != "not enabled" and effective_state(before.state, state) != state:
             yield Update(key, before, before.model_copy(update={"state": state}), reason=why)
-        held = known.holds.get(server_id)
-        wanted = None if state == "enabled" else state
+        hold = known.facts.holds.get(server_id)
+        held, wanted = hold.state if hold else None, None if state == "enabled" else state
         if held != wanted:
             yield Hold(key, held, wanted, why, until)
 
@@ -267,11 +267,15 @@ def remove_tenant(name_or_id: str) -> Wish:
             raise GuardRefused(
                 f"tenant '{spec.name}' has {counted(meetings, 'meeting')}", "set enabled to false until they end"
             )
-        kinds = {Kind.TENANT, Kind.SETTING, Kind.LRS}
+        if recordings := known.facts.tenant_recordings.get(spec.name, 0):
+            raise GuardRefused(
+                f"tenant '{spec.name}' has {counted(recordings, 'recording')}",
+                "set enabled to false, or take it out of the inventory with --tenant-data keep|delete|move:TENANT",
+            )
         gone = [
             Remove(key, old, "removed by command")
             for key, old in known.declared.objects.items()
-            if key.kind in kinds and key.name == spec.name
+            if key.kind in OF_TENANTS and key.name == spec.name
         ]
         return in_order(gone)
 

@@ -17,7 +17,7 @@ from scalelite.core.plan import Hold
 from scalelite.edge.bbb import ServerUnreachable
 from scalelite.errors import ApplyFailed, UpstreamFailed
 from scalelite.flows.cluster import cluster_view
-from scalelite.store import db, runtime, specs
+from scalelite.store import db, plans, runtime, specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,8 @@ Outcome = Literal["ended", "unknown", "refused"]
 LOCK_TIMEOUT_S: Final = 30.0
 # Panic takes less than 10 s, whatever the server does (DR-4).
 _ENDING_S: Final = 7.0
+# Services follow a hold within a second; until then one of them may still place a meeting.
+_FOLLOWED_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,7 @@ async def change(acting: Acting, wish: Wish) -> Changed:
     try:
         async with db.apply_lock(connection, acting.lock_timeout_s):
             live = await specs.load_live(connection)
-            known = commands.Known(
-                live.declared, await runtime.load_holds(connection), await specs.load_facts(connection)
-            )
+            known = commands.Known(live.declared, await plans.load_facts(connection))
             decided = tuple(wish(known))
             holds = tuple(part for part in decided if isinstance(part, Hold))
             changes = tuple(part for part in decided if not isinstance(part, Hold))
@@ -133,13 +133,27 @@ async def panic(
         acting = Acting(connection, author, services.new_id)
         wish = commands.set_state(server_id, "disabled", why)
         changed = Changed(0) if keep_state else await change(acting, wish)
-        meetings = await runtime.meetings_on(connection, server_id)
+    ends = await _end_all(services, server, _ENDING_S, ask=not skip_end_calls)
+    if changed.holds:
+        await asyncio.sleep(_FOLLOWED_S)
+        ends += await _end_all(services, server, _FOLLOWED_S, ask=not skip_end_calls)
+    return Panicked(server_id, changed, ends)
+
+
+async def _end_all(services: Services, server: ServerSpec, within_s: float, *, ask: bool) -> tuple[MeetingEnd, ...]:
+    """End and forget the meetings that are on a server now; without asking it, their fate is unknown."""
+    async with services.database.use() as connection:
+        meetings = await runtime.meetings_on(connection, server.id)
         algorithm = cluster_view(await specs.load_cluster(connection), services.settings).algorithm
-    ends = () if skip_end_calls else await end_meetings(services, server, meetings, algorithm)
-    async with services.database.dedicated() as connection, connection.transaction():
+    if ask:
+        ends = await end_meetings(services, server, meetings, algorithm, within_s)
+    else:
+        ends = tuple(MeetingEnd(meeting, "unknown") for meeting in meetings)
+    async with services.database.use() as connection, connection.transaction():
         await runtime.forget_meetings(connection, [meeting.generation for meeting in meetings])
-        await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome != "ended"])
-    return Panicked(server_id, changed, ends or tuple(MeetingEnd(meeting, "unknown") for meeting in meetings))
+        if ask:
+            await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome != "ended"])
+    return ends
 
 
 async def end_meetings(

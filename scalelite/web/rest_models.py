@@ -184,11 +184,11 @@ class Server(BaseModel):
 
 
 class MeetingEnd(BaseModel):
-    """What became of a meeting; unknown: the server did not say, and is asked again when it answers."""
+    """What became of a meeting; unknown: the server did not say, refused: it said no. It is asked again by a poll."""
 
     tenant_id: str
     meeting_id: str
-    outcome: Literal["ended", "unknown"]
+    outcome: Literal["ended", "unknown", "refused"]
 
 
 class Panicked(Success):

@@ -251,6 +251,19 @@ async def test_what_has_meetings_is_not_removed(cluster: Cluster) -> None:
         await change(cluster.connection, commands.update_server(cluster.servers[0].name, {"url": URL}))
 
 
+@pytest.mark.shows("MT-6")
+async def test_a_tenant_that_has_recordings_is_not_removed(connection: Connection) -> None:
+    await one_of_each(connection)
+    await connection.execute(
+        """
+        INSERT INTO recording (record_id, tenant, meeting_id, name, state, published, start_ms, end_ms)
+        SELECT 'r1', id, 'm1', 'Room', 'published', true, 0, 1 FROM tenant WHERE name = 'acme'
+        """
+    )
+    with pytest.raises(GuardRefused, match="1 recording"):
+        await change(connection, commands.remove_tenant("acme"))
+
+
 @pytest.mark.shows("DE-3")
 async def test_commands_at_once_are_all_written_one_after_another(cluster: Cluster, database: str) -> None:
     await cluster.start(1)
@@ -309,6 +322,30 @@ async def test_panic_of_a_hung_server_forgets_a_hundred_meetings_and_ends_them_w
     assert await cluster.meetings() == []
     cursor = await cluster.connection.execute("SELECT count(*) AS count FROM tombstone")
     assert await cursor.fetchone() == {"count": 100}
+
+
+@pytest.mark.shows("DR-4")
+async def test_panic_ends_what_a_service_placed_before_it_knew_of_the_hold(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    await service.create("early")
+    server = cluster.servers[0]
+    panicking = asyncio.create_task(admin.panic(await cluster.poller(), OPS, server.name))
+
+    async def ended() -> bool:
+        return not await cluster.meetings()
+
+    await eventually(ended, 5)
+    server.create_meeting("late")
+    await cluster.connection.execute(
+        """
+        INSERT INTO meeting (tenant, meeting_id, server, generation, voice_bridge, reservation)
+        SELECT id, 'late', %s, nextval('claim_sequence'), '7', 1 FROM tenant WHERE name = 'tenant1'
+        """,
+        (server.name,),
+    )
+    done = await panicking
+    assert [(end.meeting.meeting_id, end.outcome) for end in done.meetings] == [("early", "ended"), ("late", "ended")]
+    assert await cluster.meetings() == []
 
 
 @pytest.mark.shows("cli: panic")
