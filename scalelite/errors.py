@@ -214,6 +214,15 @@ class ArchiveIncomplete(ScaleliteError):
         super().__init__("the end of the archive is missing")
 
 
+class NotPlayable(ScaleliteError):
+    """There is no such recording, or it may not be played: nobody learns which."""
+
+    http_status = 404
+
+    def __init__(self) -> None:
+        super().__init__("there is no such recording")
+
+
 class RecordingBusy(ScaleliteError):
     """A recording is being deleted; its archive waits."""
 

@@ -131,10 +131,12 @@ class Folders:
                 yield chunk
 
     def _find(self, name: str) -> Path | None:
-        """Return the file, if it is a regular one inside its root; a link that leads out of it is none."""
+        """Return the file, if it is a regular one in its recording's folder; a link that leads out of that is none."""
+        format_name, record_id, inside = name.split("/", 2)
         for root in self._roots:
-            path = (root / name).resolve()
-            if path.is_relative_to(root.resolve()) and path.is_file():
+            folder = (root / format_name / record_id).resolve()
+            path = (folder / inside).resolve()
+            if path.is_relative_to(folder) and path.is_file():
                 return path
         return None
 

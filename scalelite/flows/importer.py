@@ -17,6 +17,7 @@ from scalelite.core.recording import MAX_METADATA_BYTES, parse_metadata
 from scalelite.edge.archive import unpack
 from scalelite.edge.spool import Spool
 from scalelite.errors import ArchiveIncomplete, DatabaseAway, RecordingBusy, RecordingInvalid
+from scalelite.flows.callbacks import recording_ready
 from scalelite.flows.recordings import repair
 from scalelite.store import recordings as store
 
@@ -168,6 +169,7 @@ async def _import_recording(services: Services, formats: Sequence[tuple[Unpacked
         for each, _ in formats:
             await storage.place(each.record_id, each.format, each.folder, published=row.published)
         await store.put_details(connection, row.id, recording)
+        await recording_ready(connection, row.tenant, recording.meeting_id, recording.record_id)
 
 
 def _merged(one: Recording, other: Recording) -> Recording:

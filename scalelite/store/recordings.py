@@ -104,6 +104,7 @@ class Row(NamedTuple):
     """A recording's row, locked to the end of the transaction."""
 
     id: int
+    tenant: UUID
     published: bool
 
 
@@ -129,7 +130,7 @@ async def put_recording(connection: Connection, recording: Recording) -> Row:
             end_ms = excluded.end_ms,
             participants = coalesce(excluded.participants, r.participants),
             deleted_at = NULL
-        RETURNING r.id, r.published, r.pending
+        RETURNING r.id, r.tenant, r.published, r.pending
         """,
         {
             **{name: getattr(recording, name) for name in _WRITTEN},
@@ -139,7 +140,7 @@ async def put_recording(connection: Connection, recording: Recording) -> Row:
     row = await cursor.fetchone() or {}
     if row["pending"] == "deleted":
         raise RecordingBusy(recording.record_id)
-    return Row(row["id"], row["published"])
+    return Row(row["id"], row["tenant"], row["published"])
 
 
 async def put_details(connection: Connection, row: int, recording: Recording) -> None:
@@ -309,6 +310,51 @@ async def finish_deleting(connection: Connection, record_id: str) -> None:
 
 
 # --- playback --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Playable:
+    """A format that is published; `url` is the path of its page."""
+
+    url: str
+    protected: bool
+
+
+async def find_playable(
+    connection: Connection, tenant: UUID | None, record_id: str, format_name: str
+) -> Playable | None:
+    """Return a format of a recording, if it is published and stays so, and belongs to the tenant."""
+    async with connection.cursor(row_factory=class_row(Playable)) as cursor:
+        await cursor.execute(
+            """
+            SELECT f.url, r.protected FROM recording r JOIN playback_format f ON f.recording = r.id
+             WHERE r.record_id = %(record_id)s AND f.format = %(format)s
+               AND r.published AND r.state <> 'deleted' AND coalesce(r.pending, 'published') = 'published'
+               AND (%(tenant)s::uuid IS NULL OR r.tenant = %(tenant)s)
+            """,
+            {"record_id": record_id, "format": format_name, "tenant": tenant},
+        )
+        return await cursor.fetchone()
+
+
+async def use_token(connection: Connection, digest: bytes, record_id: str, format_name: str) -> bool:
+    """Use a token up; False if it is not there, has expired, or is of another recording or format."""
+    cursor = await connection.execute(
+        """
+        DELETE FROM playback_token t USING recording r
+         WHERE t.digest = %s AND r.id = t.recording AND r.record_id = %s AND t.format = %s AND t.expires_at > now()
+        """,
+        (digest, record_id, format_name),
+    )
+    return cursor.rowcount == 1
+
+
+async def cookie_key(connection: Connection, new: bytes) -> bytes:
+    """Return the cluster's key for cookies; the first to ask makes it."""
+    cursor = await connection.execute(
+        "UPDATE cluster SET cookie_key = coalesce(cookie_key, %s) RETURNING cookie_key", (new,)
+    )
+    return bytes((await cursor.fetchone() or {})["cookie_key"])
 
 
 async def add_tokens(connection: Connection, tokens: Mapping[tuple[str, str], bytes], minutes: int) -> None:

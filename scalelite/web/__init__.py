@@ -12,9 +12,10 @@ from sanic import Sanic
 from scalelite import logs
 from scalelite.errors import DatabaseAway, ServiceNotReady
 from scalelite.flows.confirm import Confirmations
+from scalelite.flows.playback import Playback
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
-from scalelite.web import bbb_api, callbacks, fsapi, ops, rest_api
+from scalelite.web import bbb_api, callbacks, fsapi, ops, playback, rest_api
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> Ap
     callbacks.add_routes(app)
     rest_api.add_routes(app)
     fsapi.add_routes(app)
+    playback.add_routes(app, settings)
     ops.add_routes(app)
     app.exception(Exception)(_failed)
     return app
@@ -64,6 +66,7 @@ async def _open(app: App) -> None:
     for task in (snapshot.follow(), confirmations.run()):
         stack.push_async_callback(_cancel, asyncio.create_task(task))
     app.ctx.proxy = Proxy.of(services, snapshot, confirmations)
+    app.ctx.playback = Playback(services, snapshot)
     try:
         await snapshot.ready(_FIRST_SNAPSHOT_S)
     except ServiceNotReady:
