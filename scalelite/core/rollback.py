@@ -9,7 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from scalelite.core.model import OF_TENANTS, ClusterSpec, Declared, Key, Kind, Secret, Spec, TenantSpec, secrets_of
+from scalelite.core.model import (
+    OF_TENANTS,
+    ClusterSpec,
+    Declared,
+    Key,
+    Kind,
+    LrsSpec,
+    Secret,
+    Spec,
+    TenantSpec,
+    secrets_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -107,8 +118,9 @@ class _Sources:
             else:
                 missing.append(name)
                 found[name] = getattr(now, name, None)
-        is_lost = bool(missing) and now is None
-        return None if is_lost else version.spec.model_copy(update=found), tuple(missing)
+        if missing and (now is None or isinstance(now, LrsSpec)):
+            return now, tuple(missing)  # credentials of two times would be no credentials
+        return version.spec.model_copy(update=found), tuple(missing)
 
     def _now(self, key: Key) -> AnySpec | None:
         """Return the live object, under the name that its tenant has now."""
