@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from scalelite.cli.config import inventory_options
+from scalelite.cli.plan_options import allowances
 from scalelite.cli.session import (
     DEFAULT_INVENTORY,
     actor_option,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from scalelite.core.rollback import Lost
     from scalelite.flows.history import WayBack
     from scalelite.flows.reconcile import Applied, Planned
-    from scalelite.settings import Settings
     from scalelite.store.db import Connection
 
 Style = Literal["text", "json"]
@@ -129,6 +129,7 @@ def blame(address: str, style: Style) -> None:
     show_default=True,
     help="What to do with servers that there were not.",
 )
+@click.option("--allow", multiple=True, metavar="GUARD=N", help="Let a guard pass that counts exactly N.")
 @click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--message", default="", help="Why, for the history.")
 @click.option(
@@ -136,7 +137,13 @@ def blame(address: str, style: Style) -> None:
 )
 @actor_option
 def rollback(
-    number: int, inventory: tuple[str, ...], mode: Mode, auto_approve: bool, message: str, lock_timeout: float
+    number: int,
+    inventory: tuple[str, ...],
+    mode: Mode,
+    allow: tuple[str, ...],
+    auto_approve: bool,
+    message: str,
+    lock_timeout: float,
 ) -> int:
     """Plan the way back to the state after revision N, and apply it like any plan.
 
@@ -148,14 +155,22 @@ def rollback(
     """
     settings = settings_of_process()
     told = read_inventory(settings, inventory).wanted if inventory else None
+    allowed = allowances(allow)
 
     async def roll_back(connection: Connection) -> tuple[WayBack, Applied]:
-        from scalelite.flows.history import plan_rollback  # noqa: PLC0415 - 0.1 s to import
+        from scalelite.flows import reconcile  # noqa: PLC0415 - 0.1 s to import
+        from scalelite.flows.history import plan_rollback  # noqa: PLC0415
+        from scalelite.store.specs import Author  # noqa: PLC0415
 
-        way = await plan_rollback(connection, number, mode, told)
+        way = await plan_rollback(connection, number, told, mode, allowed)
         click.echo(f"Back to the state after revision {number:,}\n\n{_plan_text(way.planned)}", nl=False)
         _tell_lost(way.lost)
-        return way, await _applied(connection, settings, way, number, message, lock_timeout, ask=not auto_approve)
+        reconcile.refuse_blocked(way.planned)
+        if way.planned.plan.does_something and not auto_approve:
+            click.echo(_UNDONE, err=True)
+            ask_to_apply()
+        acting = reconcile.Acting(Author(settings.actor, message, {"rollback": number}), uuid.uuid4, lock_timeout)
+        return way, await reconcile.carry_out(connection, way.request, way.planned, acting)
 
     way, applied = with_connection(settings, roll_back, doing="rollback")
     if applied.revision:
@@ -168,29 +183,6 @@ def _plan_text(planned: Planned) -> str:
     from scalelite.core.text import plan_text  # noqa: PLC0415
 
     return plan_text(planned.plan, planned.guards, planned.warnings, Known(datetime.now(UTC)))
-
-
-async def _applied(
-    connection: Connection,
-    settings: Settings,
-    way: WayBack,
-    number: int,
-    message: str,
-    lock_timeout_s: float,
-    *,
-    ask: bool,
-) -> Applied:
-    from scalelite.flows import reconcile  # noqa: PLC0415 - 0.1 s to import
-    from scalelite.store.specs import Author  # noqa: PLC0415
-
-    reconcile.refuse_blocked(way.planned)
-    if way.planned.plan.changes and ask:
-        click.echo(_UNDONE, err=True)
-        ask_to_apply()
-    author = Author(settings.actor, message, {"rollback": number})
-    return await reconcile.apply(
-        connection, way.wanted, way.planned.plan, author, uuid.uuid4, lock_timeout_s=lock_timeout_s
-    )
 
 
 def _tell_lost(lost: Sequence[Lost]) -> None:

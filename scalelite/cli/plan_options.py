@@ -62,7 +62,7 @@ def options_of(given: dict[str, Any]) -> Options:
             **names,
             "sections": _sections(names["sections"]),
             "tenant_data": _tenant_data(names["tenant_data"]),
-            "allow": _allowances(names["allow"]),
+            "allow": allowances(names["allow"]),
             "out": _reports(names["out"]),
         }
     )
@@ -89,7 +89,8 @@ def _tenant_data(text: str) -> str:
     raise UsageError(f"--tenant-data {text}: expected keep, delete or move:TENANT")
 
 
-def _allowances(pairs: tuple[str, ...]) -> dict[str, int]:
+def allowances(pairs: tuple[str, ...]) -> dict[str, int]:
+    """Return the counts that guards let pass; raises UsageError."""
     allowed: dict[str, int] = {}
     for pair in pairs:
         guard, equals, count = pair.partition("=")

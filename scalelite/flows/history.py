@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from scalelite.core.model import OF_TENANTS, Key
@@ -13,7 +14,7 @@ from scalelite.flows import reconcile
 from scalelite.store import db, history, specs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from scalelite.core.model import Declared
     from scalelite.core.plan import Mode
@@ -82,14 +83,20 @@ async def _lives(connection: Connection, key: Key, from_rev: int | None) -> list
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
-    """The plan that leads back to the state after a revision, that state, and the secrets of it that are lost."""
+    """What asks for the state after a revision, the plan that leads there, and the secrets of it that are lost."""
 
+    request: reconcile.Request
     planned: reconcile.Planned
-    wanted: Declared
     lost: Sequence[Lost]
 
 
-async def plan_rollback(connection: Connection, number: int, mode: Mode, inventory: Declared | None) -> WayBack:
+async def plan_rollback(
+    connection: Connection,
+    number: int,
+    inventory: Declared | None,
+    mode: Mode = "cordon",
+    allow: Mapping[str, int] = MappingProxyType({}),
+) -> WayBack:
     """Plan the way back to the state after a revision; raises UsageError for a number that there is not."""
     async with db.snapshot(connection):
         live = await specs.load_live(connection)
@@ -98,4 +105,5 @@ async def plan_rollback(connection: Connection, number: int, mode: Mode, invento
         unchanged = await history.load_unchanged(connection, number)
         since = await history.load_since(connection, number)
     restored = restore(live.declared, unchanged, since, number, inventory)
-    return WayBack(await reconcile.plan(connection, restored.wanted, mode), restored.wanted, restored.lost)
+    request = reconcile.Request(restored.wanted, mode, allow=allow)
+    return WayBack(request, await reconcile.compare(connection, request), restored.lost)

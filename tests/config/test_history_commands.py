@@ -92,8 +92,16 @@ def test_a_rollback_is_a_plan_that_the_next_apply_undoes(scalelite: Command) -> 
     old.write_text(INVENTORY)
     assert "+ server bbb1.example.com" in scalelite("rollback", "1", "-y", "-i", "old.yml").stdout
     assert "No changes." in scalelite("plan", "old.yml").stdout
-    assert "- server/bbb1.example.com" in scalelite("plan", "inv.yml").stdout
+    assert "- server bbb1.example.com" in scalelite("plan", "inv.yml").stdout
     scalelite("rollback", "99", status=64)
+
+
+@pytest.mark.shows("plan: rollback", "plan: guards")
+def test_a_guard_stops_a_rollback_too(scalelite: Command) -> None:
+    protected = f"servers:\n  bbb9.example.com: {{secret: {CANARY}, protect: true}}"
+    scalelite.inventory(INVENTORY.replace("servers:", protected, 1))
+    scalelite("apply", "inv.yml", "-y")
+    assert "protected" in scalelite("rollback", "1", "-y", status=5).stdout
 
 
 @pytest.mark.shows("plan: revisions")

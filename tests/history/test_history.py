@@ -26,9 +26,11 @@ SCHOOL = Key(Kind.TENANT, "school")
 
 
 async def roll_back(cluster: Cluster, number: int, inventory: Declared | None = None) -> Sequence[Lost]:
-    way = await plan_rollback(cluster.connection, number, "cordon", inventory)
+    way = await plan_rollback(cluster.connection, number, inventory)
     author = Author("ops@lb1", source={"rollback": number})
-    await reconcile.apply(cluster.connection, way.wanted, way.planned.plan, author, uuid.uuid4, lock_timeout_s=5)
+    await reconcile.apply(
+        cluster.connection, way.request.wanted, way.planned.plan, author, uuid.uuid4, lock_timeout_s=5
+    )
     return way.lost
 
 
@@ -52,7 +54,7 @@ async def test_a_rollback_leads_back_to_the_state_after_a_revision(cluster: Clus
 @pytest.mark.shows("plan: rollback")
 async def test_a_revision_that_there_is_not_is_wrong_usage(cluster: Cluster) -> None:
     with pytest.raises(UsageError, match="no revision 7"):
-        await plan_rollback(cluster.connection, 7, "cordon", None)
+        await plan_rollback(cluster.connection, 7, None)
     with pytest.raises(UsageError, match="no revision 7"):
         await revision_steps(cluster.connection, 7)
 

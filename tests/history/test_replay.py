@@ -116,16 +116,16 @@ async def test_history_replayed_backwards_gives_each_state_again(
         kept = {key: spec for key, spec in live.items() if key.kind is Kind.CLUSTER}  # its section may be left out
         states_after[await settle(cluster, state, INVENTORY if by_inventory else HAND)] = kept | state
     for number, state in reversed(states_after.items()):
-        told = await plan_rollback(cluster.connection, number, "cordon", Declared(state))
+        told = await plan_rollback(cluster.connection, number, Declared(state))
         assert told.lost == ()
-        assert shape(told.wanted.objects) == shape(state), "with an inventory that has the secrets"
-        way = await plan_rollback(cluster.connection, number, "cordon", None)
+        assert shape(told.request.wanted.objects) == shape(state), "with an inventory that has the secrets"
+        way = await plan_rollback(cluster.connection, number, None)
         gone = {lost.key.name for lost in way.lost if lost.is_gone}
         rest = {key: spec for key, spec in state.items() if key.name not in gone}
-        known = {key: spec for key, spec in way.wanted.objects.items() if key in rest}
+        known = {key: spec for key, spec in way.request.wanted.objects.items() if key in rest}
         assert shape(known, secrets=bool(keys)) == shape(rest, secrets=bool(keys))
         assert not (keys and way.lost)
-        await settle(cluster, dict(told.wanted.objects), HAND)
+        await settle(cluster, dict(told.request.wanted.objects), HAND)
         assert shape((await cluster.live()).objects) == shape(state)
 
 
