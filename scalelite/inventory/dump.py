@@ -119,7 +119,7 @@ def _changed(spec: BaseModel, leave_out: Iterable[str] = ()) -> Tree:
     tree: Tree = {}
     for name, field in type(spec).model_fields.items():
         value = getattr(spec, name)
-        if name in leave_out or value == field.get_default():
+        if name in leave_out or value == field.default:
             continue
         if isinstance(value, BaseModel):
             tree[name] = _changed(value)
