@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scalelite.core import listing, wire
 from scalelite.core.listing import Edit, Filter, Links
-from scalelite.errors import RecordingNotFound, RecordingNotMoved, UnfilteredRecordings
+from scalelite.errors import DatabaseAway, RecordingNotFound, RecordingNotMoved, UnfilteredRecordings
 from scalelite.flows.calls import Answer
 from scalelite.store import recordings as store
 
@@ -142,6 +142,14 @@ async def _finish(services: Services, record_id: str) -> bool:
     async with services.database.use() as connection:
         await store.finish_deleting(connection, record_id)
     return True
+
+
+async def repair_once(services: Services) -> None:
+    """Repair at the start of a process; one that cannot leaves it to the next, or to an importer."""
+    try:
+        await repair(services)
+    except DatabaseAway as error:
+        log.warning("recordings that a crash left half done are repaired later: %s", error)
 
 
 async def repair(services: Services) -> int:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from scalelite.core.listing import Edit, Filter
     from scalelite.store.db import Connection
 
-# What is being deleted is as good as deleted.
-_STATE: Final = "CASE WHEN r.pending = 'deleted' THEN 'deleted' ELSE r.state END"
+# What is being deleted or unpublished is as good as that; what is being published is not yet.
+_STATE: Final = "CASE WHEN r.pending IN ('deleted', 'unpublished') THEN r.pending ELSE r.state END"
+_PUBLISHED: Final = "r.published AND coalesce(r.pending, 'published') = 'published'"
 _COLUMNS: Final = (
-    f"r.record_id, r.tenant, r.meeting_id, r.name, {_STATE} AS state, r.published, r.protected, r.start_ms, r.end_ms,"
-    " r.participants"
+    f"r.record_id, r.tenant, r.meeting_id, r.name, {_STATE} AS state, {_PUBLISHED} AS published,"
+    " r.protected, r.start_ms, r.end_ms, r.participants"
 )
 _WRITTEN: Final = (
     "record_id", "tenant", "meeting_id", "name", "state", "published", "protected", "start_ms", "end_ms",

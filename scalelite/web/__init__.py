@@ -11,6 +11,7 @@ from sanic import Sanic
 
 from scalelite import logs
 from scalelite.errors import DatabaseAway, ServiceNotReady
+from scalelite.flows import recordings
 from scalelite.flows.confirm import Confirmations
 from scalelite.flows.playback import Playback
 from scalelite.flows.proxy import Proxy
@@ -63,7 +64,7 @@ async def _open(app: App) -> None:
     snapshot = Snapshot(settings, settings.listen_database_url or app.ctx.conninfo)
     confirmations = Confirmations(services.database)
     stack.push_async_callback(_flush, confirmations)
-    for task in (snapshot.follow(), confirmations.run()):
+    for task in (snapshot.follow(), confirmations.run(), recordings.repair_once(services)):
         stack.push_async_callback(_cancel, asyncio.create_task(task))
     app.ctx.proxy = Proxy.of(services, snapshot, confirmations)
     app.ctx.playback = Playback(services, snapshot)

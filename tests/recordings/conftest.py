@@ -132,11 +132,11 @@ class Desk:
         """What must never be: something listed whose files are not where they belong, or not whole."""
         found = []
         for recording in await self.listed(Filter()):
-            root = self.folder / ("published" if recording.published else "unpublished")
+            roots = ("published",) if recording.published else ("published", "unpublished")
             for playback in recording.formats:
-                folder = root / playback.format / recording.record_id
-                if not (folder / "metadata.xml").is_file():
-                    found.append(f"{recording.record_id} {playback.format} is listed, but not in {root.name}")
+                folders = [self.folder / root / playback.format / recording.record_id for root in roots]
+                if not any((folder / "metadata.xml").is_file() for folder in folders):
+                    found.append(f"{recording.record_id} {playback.format} is listed, but not in {' or '.join(roots)}")
         return found
 
 

@@ -1,0 +1,129 @@
+"""Publishing, unpublishing and deleting: rows and files go together, whatever happens between two steps."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+import pytest
+
+from scalelite.core.listing import Filter
+from scalelite.errors import DatabaseAway, RecordingNotFound, RecordingNotMoved
+from scalelite.flows import recordings
+from scalelite.store import recordings as store
+from tests.recordings.conftest import MANY_STEPS, FaultyDisk, fails, recorded
+
+if TYPE_CHECKING:
+    from scalelite.flows.services import Services
+    from tests.recordings.conftest import Desk
+
+FORMATS: Final = ("podcast", "notes")
+CHANGES: Final = ("published", "unpublished", "deleted")
+
+
+async def change(services: Services, record_id: str, wanted: str) -> None:
+    """What publishRecordings and deleteRecordings do to one recording."""
+    async with services.database.use() as connection:
+        await store.claim(connection, None, [record_id], ["published", "unpublished"], wanted)
+    await recordings.finish(services, record_id)
+
+
+async def with_each_step(desk: Desk, wanted: str, disk: FaultyDisk, expected: type[BaseException]) -> int:
+    """Make a change of a new recording with something happening at the first, the second, … step; then repair."""
+    services = await desk.open(disk)
+    for step in range(MANY_STEPS):
+        what = recorded(step)
+        desk.send(what, FORMATS)
+        await desk.run()
+        if wanted == "published":
+            await change(desk.services, what.record_id, "unpublished")
+        disk.wait_for(step)
+        with suppress(expected):
+            await change(services, what.record_id, wanted)
+        assert not await desk.problems()
+        await recordings.repair(desk.services)
+        assert not await desk.problems()
+        roots = {path.partition("/")[0] for path in desk.files() if what.record_id in path}
+        (found,) = await desk.listed(Filter(prefixes=(what.record_id,), states=None))
+        was = "unpublished" if wanted == "published" else "published"
+        # Only what was never begun may be as before.
+        assert (found.state, roots) in [(wanted, {wanted} - {"deleted"})] + [(was, {was})] * (step == 0)
+        if not disk.was_reached:
+            return step
+    raise AssertionError("the steps do not end")
+
+
+@pytest.mark.shows("issue F: fault injection of publish and delete", "recordings: publishRecordings", "RE-5")
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["disk full", "EIO"])
+@pytest.mark.parametrize("wanted", CHANGES)
+async def test_a_disk_that_fails_at_any_step(desk: Desk, wanted: str, code: int) -> None:
+    assert await with_each_step(desk, wanted, FaultyDisk(0, fails(code)), RecordingNotMoved) >= len(FORMATS)
+
+
+@pytest.mark.shows("issue F: fault injection of publish and delete", "RE-5")
+@pytest.mark.parametrize("wanted", CHANGES)
+async def test_postgres_that_goes_away_at_any_step(desk: Desk, wanted: str) -> None:
+    def cut() -> None:
+        with psycopg.connect(desk.conninfo, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'tests importer'"
+            )
+
+    assert await with_each_step(desk, wanted, FaultyDisk(0, cut), DatabaseAway) >= len(FORMATS)
+
+
+class Died(BaseException):
+    """The process ends here: nothing after it runs."""
+
+
+@pytest.mark.shows("issue F: fault injection of publish and delete", "RE-5")
+@pytest.mark.parametrize("wanted", CHANGES)
+async def test_a_process_that_ends_at_any_step(desk: Desk, wanted: str) -> None:
+    def die() -> None:
+        raise Died
+
+    assert await with_each_step(desk, wanted, FaultyDisk(0, die), Died) >= len(FORMATS)
+
+
+@pytest.mark.shows("recordings: publishRecordings")
+async def test_many_changes_at_once_end_with_rows_and_files_together(desk: Desk) -> None:
+    what = recorded()
+    desk.send(what, FORMATS)
+    await desk.run()
+    for _ in range(4):
+        await asyncio.gather(
+            *(change(desk.services, what.record_id, wanted) for wanted in ("published", "unpublished") * 3)
+        )
+        await recordings.repair(desk.services)
+        (found,) = await desk.listed()
+        assert {path.partition("/")[0] for path in desk.files()} == {found.state}
+        assert found.published is (found.state == "published")
+
+
+@pytest.mark.shows("RE-5")
+async def test_files_of_formats_that_no_row_knows_are_deleted_too(desk: Desk) -> None:
+    what = recorded()
+    desk.send(what, FORMATS)
+    await desk.run()
+    for root in ("published", "unpublished"):
+        left = desk.folder / root / "capture" / what.record_id
+        left.mkdir(parents=True)
+        (left / "x").touch()
+    await recordings.delete(desk.services, None, [what.record_id])
+    assert not desk.files()
+
+
+@pytest.mark.shows("recordings: all ids must be the caller's own", "MT-3")
+async def test_deleting_one_that_is_not_there_deletes_none(desk: Desk) -> None:
+    what = recorded()
+    desk.send(what)
+    await desk.run()
+    with pytest.raises(RecordingNotFound):
+        await recordings.delete(desk.services, None, [what.record_id, "unknown"])
+    (found,) = await desk.listed()
+    assert found.state == "published"
+    assert not await desk.problems()
