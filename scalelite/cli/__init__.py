@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "status": ("resources", "Show servers, their health and their load."),
     "serve": ("run", "Answer the BigBlueButton API, with a poller beside."),
     "poll": ("run", "Poll the servers: once, or for ever."),
+    "recordings": ("recordings", "Import, list, hand over and delete recordings."),
     "simulate": ("run", "Run simulated BigBlueButton servers."),
     "demo": ("demo", "Show all of it on this machine, with simulated servers."),
     "tokens": ("tokens", "Say who may use the management API."),

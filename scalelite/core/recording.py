@@ -7,7 +7,7 @@ What BigBlueButton writes is told in bigbluebutton.md, section 2.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -98,6 +98,19 @@ def parse_metadata(xml: bytes, record_id: str, format_name: str, formats: Sequen
         tenant=_tenant(metadata.get("tenant-id", "")),
         metadata=metadata,
         formats=(_format(playback, format_name),),
+    )
+
+
+def merged(one: Recording, other: Recording) -> Recording:
+    """Two formats of one recording; one that is not published makes all so."""
+    hidden = one if not one.published else other
+    return replace(
+        one,
+        published=hidden.published,
+        state=hidden.state,
+        participants=other.participants if one.participants is None else one.participants,
+        metadata={**other.metadata, **one.metadata},
+        formats=(*one.formats, *other.formats),
     )
 
 

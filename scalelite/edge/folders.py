@@ -11,7 +11,9 @@ import os
 import uuid
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from scalelite.core.recording import RECORD_ID
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 CHUNK: Final = 1 << 20
 # Ends the names of copies from another file system that are not in their place yet; no record id ends so.
 _COPIED: Final = "~"
+
+
+class Place(NamedTuple):
+    """Where a format of a recording is; published None: the storage does not tell by the place."""
+
+    format: str
+    record_id: str
+    published: bool | None
 
 
 class Storage(Protocol):
@@ -53,6 +63,10 @@ class Storage(Protocol):
 
     async def write(self, name: str, content: bytes) -> None:
         """Write a file of a recording that is there, instead of what was in it."""
+        ...
+
+    async def places(self) -> list[Place]:
+        """Return what formats of what recordings are there."""
         ...
 
     async def tidy(self, before_s: float) -> None:
@@ -151,6 +165,19 @@ class Folders:
         beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         write_file(beside, [content], self.disk)
         self.disk.rename(beside, path)
+
+    async def places(self) -> list[Place]:
+        """List both folders."""
+        return await asyncio.to_thread(self._places)
+
+    def _places(self) -> list[Place]:
+        return [
+            Place(parent.name, folder.name, root == self.published)
+            for root in self._roots
+            for parent in _subfolders(root)
+            for folder in _subfolders(parent)
+            if RECORD_ID.fullmatch(folder.name)
+        ]
 
     async def tidy(self, before_s: float) -> None:
         """Remove copies that were not put into their place."""

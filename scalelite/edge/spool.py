@@ -11,12 +11,13 @@ import os
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from scalelite.edge.folders import write_file
+from scalelite.edge.folders import CHUNK, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from scalelite.edge.disk import Disk
@@ -57,6 +58,26 @@ class Spool:
             return
         with file:
             yield file if _locked(file) and _is_still(archive, file) else None
+
+    def take(self, archive: Path) -> Path:
+        """Copy an archive from elsewhere into the spool; returns where it is. It is there whole or not at all."""
+        with archive.open("rb") as file:
+            return self.receive(archive.name, iter(partial(file.read, CHUNK), b""))
+
+    def receive(self, name: str, chunks: Iterable[bytes]) -> Path:
+        """Write an archive into the spool under a name that is free; returns where it is."""
+        self.disk.make_folder(self.folder)
+        part = self.folder / f".{uuid.uuid4().hex}.part"
+        try:
+            write_file(part, chunks, self.disk)
+        except BaseException:
+            self.disk.remove(part)
+            raise
+        target = self.folder / name
+        while target.exists():
+            target = self.folder / f"{uuid.uuid4().hex[:8]}-{name}"
+        self.disk.rename(part, target)
+        return target
 
     def done(self, archive: Path) -> None:
         """Remove an archive whose recordings are all in place."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
-from scalelite.core.recording import MAX_METADATA_BYTES, parse_metadata
+from scalelite.core.recording import MAX_METADATA_BYTES, merged, parse_metadata
 from scalelite.edge.archive import unpack
 from scalelite.edge.spool import Spool
 from scalelite.errors import ArchiveIncomplete, DatabaseAway, RecordingBusy, RecordingInvalid
@@ -158,7 +158,7 @@ def _read(unpacked: Unpacked, formats: Sequence[str]) -> Recording:
 async def _import_recording(services: Services, formats: Sequence[tuple[Unpacked, Recording]]) -> None:
     """Put the formats of one recording in place and into its row: files first, so that no row is without them."""
     settings, storage = services.settings, services.recordings
-    recording = reduce(_merged, (each for _, each in formats))
+    recording = reduce(merged, (each for _, each in formats))
     if settings.recording_import_unpublished and recording.published:
         recording = replace(recording, published=False, state="unpublished")
     recording = replace(recording, protected=settings.protected_recordings)
@@ -170,16 +170,3 @@ async def _import_recording(services: Services, formats: Sequence[tuple[Unpacked
             await storage.place(each.record_id, each.format, each.folder, published=row.published)
         await store.put_details(connection, row.id, recording)
         await recording_ready(connection, row.tenant, recording.meeting_id, recording.record_id)
-
-
-def _merged(one: Recording, other: Recording) -> Recording:
-    """Two formats of one recording; one that is not published makes all so."""
-    hidden = one if not one.published else other
-    return replace(
-        one,
-        published=hidden.published,
-        state=hidden.state,
-        participants=other.participants if one.participants is None else one.participants,
-        metadata={**other.metadata, **one.metadata},
-        formats=(*one.formats, *other.formats),
-    )

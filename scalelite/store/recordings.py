@@ -61,6 +61,22 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
 
 async def find_recordings(connection: Connection, tenant: UUID | None, wanted: Filter) -> tuple[list[Recording], int]:
     """Return the recordings that match, newest first, and how many there are on all pages (0 unless paged)."""
+    arguments, where = _arguments(tenant, wanted)
+    # The conditions are texts of this module; what callers say goes in as arguments.
+    page = (
+        f"SELECT r.id, {_COLUMNS} FROM recording r {where}"  # noqa: S608
+        " ORDER BY r.start_ms DESC, r.record_id LIMIT %(limit)s OFFSET %(offset)s"
+    )
+    cursor = await connection.execute(f"WITH page AS MATERIALIZED ({page}) {_DETAILS}", arguments)
+    found = [_recording(row) for row in await cursor.fetchall()]
+    if not wanted.page:
+        return found, 0
+    cursor = await connection.execute(f"SELECT count(*) AS total FROM recording r {where}", arguments)  # noqa: S608
+    return found, (await cursor.fetchone() or {})["total"]
+
+
+def _arguments(tenant: UUID | None, wanted: Filter) -> tuple[dict[str, Any], LiteralString]:
+    """Return the arguments of a filter, and its conditions."""
     keys = [(key, value) for key, values in wanted.metadata for value in values]
     arguments: dict[str, Any] = {
         "tenant": tenant,
@@ -74,18 +90,7 @@ async def find_recordings(connection: Connection, tenant: UUID | None, wanted: F
         "limit": wanted.page.limit if wanted.page else None,
     }
     conditions = [text for name, text in _CONDITIONS.items() if arguments[name] is not None]
-    where = "WHERE " + " AND ".join(conditions) if conditions else ""
-    # The conditions are texts of this module; what callers say goes in as arguments.
-    page = (
-        f"SELECT r.id, {_COLUMNS} FROM recording r {where}"  # noqa: S608
-        " ORDER BY r.start_ms DESC, r.record_id LIMIT %(limit)s OFFSET %(offset)s"
-    )
-    cursor = await connection.execute(f"WITH page AS MATERIALIZED ({page}) {_DETAILS}", arguments)
-    found = [_recording(row) for row in await cursor.fetchall()]
-    if not wanted.page:
-        return found, 0
-    cursor = await connection.execute(f"SELECT count(*) AS total FROM recording r {where}", arguments)  # noqa: S608
-    return found, (await cursor.fetchone() or {})["total"]
+    return arguments, "WHERE " + " AND ".join(conditions) if conditions else ""
 
 
 def _recording(row: dict[str, Any]) -> Recording:
@@ -375,3 +380,50 @@ async def add_tokens(connection: Connection, tokens: Mapping[tuple[str, str], by
             "digests": list(tokens.values()),
         },
     )
+
+
+# --- what operators do -----------------------------------------------------------------------------------------------
+
+
+async def assign(
+    connection: Connection, target: tuple[UUID, str], wanted: Filter, *, owner: UUID, dry_run: bool
+) -> int:
+    """Give the recordings of `owner` that match to the tenant (id, name); returns how many. One statement."""
+    arguments, conditions = _arguments(owner, wanted)
+    change = """
+        , moved AS (
+            UPDATE recording SET tenant = %(target)s FROM chosen WHERE recording.id = chosen.id RETURNING recording.id
+        ), named AS (
+            INSERT INTO recording_metadata (recording, key, value, edited)
+            SELECT moved.id, new.key, new.value, true
+              FROM moved, (VALUES ('tenant-id', %(target)s::text), ('tenant-name', %(name)s)) AS new (key, value)
+            ON CONFLICT (recording, key) DO UPDATE SET value = excluded.value, edited = true
+        )
+    """
+    cursor = await connection.execute(
+        f"WITH chosen AS (SELECT r.id FROM recording r {conditions} FOR UPDATE)"  # noqa: S608
+        f" {'' if dry_run else change} SELECT count(*) AS count FROM chosen",
+        {**arguments, "target": target[0], "name": target[1]},
+    )
+    return int((await cursor.fetchone() or {})["count"])
+
+
+async def tenants_by_id(connection: Connection) -> dict[UUID, str]:
+    """Return the names of the tenants; the one of those that nobody owns is ''."""
+    cursor = await connection.execute("SELECT id, name FROM tenant")
+    return {row["id"]: row["name"] for row in await cursor.fetchall()}
+
+
+async def expired(connection: Connection, now_ms: int) -> list[tuple[str, str]]:
+    """Return (tenant's name, record id) of the recordings that their tenants keep no longer, oldest first."""
+    cursor = await connection.execute(
+        """
+        SELECT t.name, r.record_id FROM recording r JOIN tenant t ON t.id = r.tenant
+         WHERE (t.recordings ->> 'keep_days')::bigint > 0
+           AND r.end_ms < %(now_ms)s - (t.recordings ->> 'keep_days')::bigint * 86400000
+           AND r.state <> 'deleted'
+         ORDER BY r.end_ms, r.record_id
+        """,
+        {"now_ms": now_ms},
+    )
+    return [(row["name"], row["record_id"]) for row in await cursor.fetchall()]
