@@ -159,6 +159,8 @@ TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", ma
 HostName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", max_length=253), AfterValidator(str.lower)
 ]
+# Without an order, so that one that was written in another is no change.
+HostNames = Annotated[tuple[HostName, ...], AfterValidator(lambda hosts: tuple(sorted(hosts)))]
 ParamName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]*$", max_length=128), AfterValidator(_param)]
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
@@ -225,7 +227,7 @@ class TenantSpec(Spec):
     id: UUID | None = None
     name: TenantName
     enabled: bool = True
-    hosts: tuple[HostName, ...] = ()
+    hosts: HostNames = ()
     secrets: tuple[Secret, ...] = ()
     limits: Limits = Limits()
     recordings: Retention = Retention()

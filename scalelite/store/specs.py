@@ -72,7 +72,7 @@ SELECT id, url, secret, previous_secret, load_multiplier, tag, state, max_meetin
 _TENANTS = """
 SELECT t.id, t.name, t.enabled, t.secrets, t.limits, t.recordings, t.public_url, t.external_voice_bridge, t.protect,
        t.lrs,
-       coalesce(array_agg(h.host ORDER BY h.host) FILTER (WHERE h.host IS NOT NULL), '{}') AS hosts
+       coalesce(array_agg(h.host) FILTER (WHERE h.host IS NOT NULL), '{}') AS hosts
   FROM tenant t LEFT JOIN tenant_host h ON h.tenant = t.id
 """
 _SETTINGS = """
@@ -121,7 +121,7 @@ def _tenants(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[K
         lrs = row.pop("lrs")
         identity = tenant_identity(row["id"])
         row["secrets"] = tuple(Secret(sealer.open(text, f"{identity}/secrets")) for text in row["secrets"])
-        row["hosts"] = tuple(row["hosts"])
+        row["hosts"] = tuple(sorted(row["hosts"]))
         row["limits"] = Limits.model_construct(**row["limits"])
         row["recordings"] = Retention.model_construct(**row["recordings"])
         yield Key(Kind.TENANT, row["name"]), TenantSpec.model_construct(**row)
