@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,10 @@ from scalelite.inventory.explain import pages
 from scalelite.inventory.problems import CODES
 from scalelite.inventory.schema import inventory_schema
 from scalelite.settings import Settings
+from scalelite.web.rest_table import OPERATIONS
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -76,8 +81,37 @@ def problems_page() -> str:
     return "\n".join([*head, *sections])
 
 
+def management_page() -> str:
+    """Return the page of the management API's calls, from the table that routes them."""
+    rows = [
+        f"| `{name}` | {operation.method} | {operation.scope} | {operation.summary} | {_fields(operation.takes)} |"
+        for name, operation in OPERATIONS.items()
+    ]
+    head = [
+        "# Calls of the management API",
+        "",
+        "At `/scalelite/api/CALL`; `/scalelite/api/openapi.json` says it in full.",
+        "",
+    ]
+    return "\n".join(
+        [*head, "| call | method | scope | what it does | parameters |", "|---|---|---|---|---|", *rows, ""]
+    )
+
+
+def _fields(model: type[BaseModel]) -> str:
+    """Name a model's fields, with those of the object that a body may hold."""
+    inner = {name: getattr(field.annotation, "model_fields", {}) for name, field in model.model_fields.items()}
+    names = [f"{name}: {', '.join(fields)}" if fields else name for name, fields in inner.items()]
+    return "; ".join(names) or "-"
+
+
 SCHEMAS = {"inventory.schema.json": lambda: json.dumps(inventory_schema(), indent=2, ensure_ascii=False) + "\n"}
-PAGES = {"problems.md": problems_page, "settings.md": settings_page, "commands.md": commands_page}
+PAGES = {
+    "management-api.md": management_page,
+    "problems.md": problems_page,
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def generator() -> ModuleType:
 
 
 @pytest.mark.shows("MO-4", "issue A8: docs")
-@pytest.mark.parametrize("page", ["settings.md", "commands.md", "problems.md"])
+@pytest.mark.parametrize("page", ["settings.md", "commands.md", "problems.md", "management-api.md"])
 def test_reference_pages_are_fresh(page: str) -> None:
     """`python docs/generate.py` makes them."""
     assert (ROOT / "docs" / "reference" / page).read_text() == generator().PAGES[page]()

@@ -12,6 +12,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -61,8 +62,19 @@ def measured(api: str, call: str) -> Iterator[None]:
         outcome = "refused" if _is_callers_fault(error) else "error"
         raise
     finally:
-        _SECONDS.labels(api, call).observe(time.perf_counter() - began)
-        _OUTCOMES.labels(api, call, outcome).inc()
+        _seconds(api, call).observe(time.perf_counter() - began)
+        _outcome(api, call, outcome).inc()
+
+
+@cache
+def _seconds(api: str, call: str) -> Histogram:
+    """Look the labels up once: it costs as much as the counting."""
+    return _SECONDS.labels(api, call)
+
+
+@cache
+def _outcome(api: str, call: str, outcome: str) -> Counter:
+    return _OUTCOMES.labels(api, call, outcome)
 
 
 def _is_callers_fault(error: Exception) -> bool:

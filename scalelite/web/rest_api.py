@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 PREFIX: Final = "/scalelite/api"
 _METHODS: Final = ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
+_LONGEST_BODY: Final = 1_000_000
 # The words of Scalelite, which its clients may look for.
 _WORDS: Final = {"server": "server", "tenant": "Tenant", "setting": "setting"}
 
@@ -101,6 +102,8 @@ def _body(request: Request) -> dict[str, Any]:
     """Return the JSON object that came along, by default an empty one; only strict JSON counts."""
     if request.method != "POST" or not request.body:
         return {}
+    if len(request.body) > _LONGEST_BODY:
+        raise _Refused(413, "the body is too long")
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise _Refused(415, "the body must be of the type application/json")

@@ -29,7 +29,7 @@ class ById(Params):
     id: Annotated[str, Field(description="Id of the server or tenant.", examples=["bbb1.example.com"])] = ""
 
 
-class Wrapped(ById):
+class Wrapped(Params):
     """A body whose fields stand in an object of their own; Scalelite's clients may leave that object out."""
 
     wrapper: ClassVar[str]
@@ -75,7 +75,7 @@ class ServerFields(NewServer):
     reason: Reason = ""
 
 
-class UpdateServer(Wrapped):
+class UpdateServer(ById, Wrapped):
     """Body of updateServer."""
 
     wrapper = "server"
@@ -105,11 +105,15 @@ class TenantFields(Params):
     enabled: bool | None = None
 
 
-class WriteTenant(Wrapped):
-    """Body of addTenant and updateTenant."""
+class AddTenant(Wrapped):
+    """Body of addTenant."""
 
     wrapper = "tenant"
     tenant: TenantFields
+
+
+class UpdateTenant(ById, AddTenant):
+    """Body of updateTenant."""
 
 
 class Lrs(ById):
