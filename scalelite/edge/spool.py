@@ -136,3 +136,8 @@ def _is_still(path: Path, file: BinaryIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+def count_archives(folder: Path) -> tuple[int, int]:
+    """Return how many archives wait in a spool's folder, and how many were set aside; none where it is not mounted."""
+    return len(list(folder.glob("*.tar"))), len(list((folder / FAILED).glob("*.tar")))

@@ -167,6 +167,19 @@ async def test_metrics_ask_for_a_token_if_one_is_set_and_hold_no_secret(cluster:
     samples(await closed.send("/metrics", headers={"Authorization": "Bearer canary-of-metrics"}))
 
 
+@pytest.mark.shows("MO-1", "RE-1")
+async def test_archives_that_wait_and_those_that_failed_are_queues(cluster: Cluster, tmp_path: Path) -> None:
+    for name in ("a.tar", "failed/b.tar", "failed/c.tar", "failed/b.tar.reason"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    service = await cluster.start(1, environment={"RECORDING_SPOOL_DIR": str(tmp_path)})
+    found = await scrape(service)
+    assert (found[of("queue_depth", queue="archive waiting")], found[of("queue_depth", queue="archive failed")]) == (
+        1,
+        2,
+    )
+
+
 @pytest.mark.shows("MO-1", "DR-4")
 async def test_what_a_panic_leaves_to_be_ended_is_a_queue(cluster: Cluster) -> None:
     service = await cluster.start(1)
