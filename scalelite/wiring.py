@@ -10,20 +10,17 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from scalelite.edge.bbb import BbbClient, Timeouts
-from scalelite.edge.disk import Disk
-from scalelite.edge.folders import Folders
-from scalelite.edge.outbound import Outbound
 from scalelite.errors import UsageError
 from scalelite.flows.reconcile import prepare_cluster
 from scalelite.flows.services import Services
-from scalelite.store.db import Database, connect, migrate
+from scalelite.store.db import Database, connect, is_ready, migrate
 from scalelite.store.embedded import embedded
 from scalelite.store.seal import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from scalelite.edge.disk import Disk
     from scalelite.settings import Settings
 
 LONGEST_CALL_S: Final = 9.0
@@ -59,6 +56,9 @@ def _prepare(settings: Settings, conninfo: str) -> None:
 
 async def prepare(conninfo: str) -> tuple[str, ...]:
     """Migrate the database and make the cluster's row; returns the names of the migrations that ran."""
+    async with connect(conninfo, "scalelite prepare") as connection:
+        if await is_ready(connection):
+            return ()
     done = await migrate(conninfo)
     async with connect(conninfo, "scalelite prepare") as connection:
         await prepare_cluster(connection)
@@ -70,6 +70,11 @@ async def open_services(
     settings: Settings, conninfo: str, *, name: str, disk: Disk | None = None
 ) -> AsyncIterator[Services]:
     """Open the pool and the HTTP sessions; `name` shows in pg_stat_activity and as the holder of locks."""
+    from scalelite.edge.bbb import BbbClient, Timeouts  # noqa: PLC0415 - 0.2 s to import, and most commands need none
+    from scalelite.edge.disk import Disk  # noqa: PLC0415
+    from scalelite.edge.folders import Folders  # noqa: PLC0415
+    from scalelite.edge.outbound import Outbound  # noqa: PLC0415
+
     disk = disk or Disk()
     database = Database(conninfo, name=name, sealer=Sealer(settings.encryption_keys))
     total_s = min(settings.connect_timeout_s + settings.response_timeout_s, LONGEST_CALL_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 import uuid
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scalelite import __version__
 from scalelite.cli.outputs import View, contents, print_plan, save
 from scalelite.cli.plan_options import given_beside, options_of, plan_options
 from scalelite.cli.session import (
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from scalelite.cli.plan_options import Options
-    from scalelite.core.document import InventoryRef, PlanDocument
+    from scalelite.core.document import PlanDocument
     from scalelite.flows.force import Forced
-    from scalelite.flows.reconcile import Check, Planned, Request
+    from scalelite.flows.reconcile import Check, Origin, Planned, Request
     from scalelite.flows.services import Services
     from scalelite.inventory.load import Inventory
     from scalelite.settings import Settings
@@ -161,7 +161,7 @@ class _Run:
     options: Options
     loaded: Inventory
     request: Request
-    inventory: InventoryRef
+    origin: Origin
 
     @classmethod
     def begin(cls, paths: list[str], options: Options) -> _Run:
@@ -169,8 +169,8 @@ class _Run:
         if settings.no_color:
             options = replace(options, no_color=True)
         loaded = read_inventory(settings, paths)
-        request, inventory = _requested(settings, paths, options, loaded)
-        return cls(settings, options, loaded, request, inventory)
+        gc.freeze()  # what was loaded stays to the end: the collector need not walk it again and again
+        return cls(settings, options, loaded, *_requested(settings, paths, options, loaded))
 
     async def plan(self, connection: Connection) -> Planned:
         from scalelite.flows.reconcile import compare  # noqa: PLC0415 - 0.1 s to import
@@ -185,7 +185,7 @@ class _Run:
         from scalelite.flows import saved  # noqa: PLC0415
 
         await saved.refuse_unusable(connection, document, datetime.now(UTC))
-        refuse_changed_files(document, {file.path: file.sha256 for file in self.inventory.files})
+        refuse_changed_files(document, self.origin.files)
         request = saved.scoped(self.request, document, self.options.allow)
         planned = await saved.plan_again(connection, document, request)
         return planned, saved.still_holds(document, planned)
@@ -198,16 +198,15 @@ class _Run:
     def author(self, message: str, plan_id: str) -> Author:
         from scalelite.store.specs import Author  # noqa: PLC0415 - 0.1 s to import
 
-        source = self.inventory.model_dump(mode="json")
-        named = {"inventory": source["files"], "git": source["git"], "plan": plan_id}
+        files = [{"path": path, "sha256": sha256} for path, sha256 in self.origin.files.items()]
+        git = self.origin.git and {"sha": self.origin.git[0], "dirty": self.origin.git[1]}
+        named = {"inventory": files, "git": git, "plan": plan_id}
         return Author(self.settings.actor, message, named)
 
     def view(self, planned: Planned, warning: str = "", plan_id: str = "") -> View:
-        from scalelite.flows.saved import About  # noqa: PLC0415
-
         warnings = tuple(filter(None, (*self.secrets_in_clear(), warning)))
-        about = About(__version__, plan_id or str(uuid.uuid4()), datetime.now(UTC), self.inventory, warnings)
-        return View(planned, self.request, self.loaded, about, self.options)
+        plan_id = plan_id or str(uuid.uuid4())
+        return View(planned, self.request, self.loaded, self.origin, self.options, plan_id, datetime.now(UTC), warnings)
 
     def secrets_in_clear(self) -> Iterable[str]:
         from scalelite.inventory.places import secrets_in_clear  # noqa: PLC0415
@@ -224,7 +223,7 @@ class _Run:
         reconcile.refuse_blocked(planned)
         if ask and planned.plan.does_something:
             ask_to_apply()
-        author = self.author(message, view.about.plan_id)
+        author = self.author(message, view.plan_id)
         acting = reconcile.Acting(author, uuid.uuid4, timeout_s, _tell_waiting)
         if not planned.plan.endings:
             done = await reconcile.carry_out(connection, self.request, planned, acting, unchanged=unchanged)
@@ -249,12 +248,9 @@ class _Run:
             yield services
 
 
-def _requested(
-    settings: Settings, paths: list[str], options: Options, loaded: Inventory
-) -> tuple[Request, InventoryRef]:
-    from scalelite.core.document import Git, InventoryFileRef, InventoryRef  # noqa: PLC0415
+def _requested(settings: Settings, paths: list[str], options: Options, loaded: Inventory) -> tuple[Request, Origin]:
     from scalelite.core.guards import Bounds  # noqa: PLC0415
-    from scalelite.flows.reconcile import Request  # noqa: PLC0415 - 0.1 s to import
+    from scalelite.flows.reconcile import Origin, Request  # noqa: PLC0415 - 0.1 s to import
     from scalelite.inventory.checkout import checkout_of  # noqa: PLC0415
     from scalelite.inventory.policies import load_policies  # noqa: PLC0415
 
@@ -273,17 +269,12 @@ def _requested(
         options.release_holds,
         options.allow,
         Bounds(safety.max_removals, safety.max_updates, safety.min_capacity, loaded.safety_places),
-        {name: frozenset(servers) for name, servers in loaded.groups.members.items()},
+        lambda: {name: frozenset(servers) for name, servers in loaded.groups.members.items()},
         loaded.ids_from_urls,
         _lines,
         policies.judge,
     )
-    reference = InventoryRef(
-        sources=sources,
-        files=[InventoryFileRef(path=file.path, sha256=file.sha256) for file in files],
-        git=Git(sha=git.sha, dirty=git.dirty) if git else None,
-    )
-    return request, reference
+    return request, Origin(tuple(sources), {file.path: file.sha256 for file in files}, git)
 
 
 def _lines(path: str) -> list[str]:

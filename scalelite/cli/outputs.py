@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scalelite.core import report, show
+from scalelite.core import show
 from scalelite.core.drift import causes
 from scalelite.core.entries import Known
 from scalelite.core.plan import Create, Update
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from scalelite.cli.plan_options import Options
     from scalelite.core.document import PlanDocument
     from scalelite.core.model import Key
-    from scalelite.flows.reconcile import Planned, Request
-    from scalelite.flows.saved import About
+    from scalelite.flows.reconcile import Origin, Planned, Request
     from scalelite.inventory.load import Inventory
 
 
@@ -36,42 +35,49 @@ class View:
     planned: Planned
     request: Request
     loaded: Inventory
-    about: About
+    origin: Origin
     options: Options
+    plan_id: str
+    now: datetime
+    diagnostics: tuple[str, ...] = ()
 
     @cached_property
     def known(self) -> Known:
         """Places, marks of drift and the time, for entries."""
-        marks = dict(_marks(self.planned, self.about.now))
-        return Known(self.about.now, self.planned.wanted.places, marks, full=self.options.full)
+        marks = dict(_marks(self.planned, self.now))
+        return Known(self.now, self.planned.wanted.places, marks, full=self.options.full)
 
     @cached_property
     def document(self) -> PlanDocument:
         """The plan as a document; costs, so only when one is asked for."""
-        from scalelite.flows.saved import document  # noqa: PLC0415
+        from scalelite import __version__  # noqa: PLC0415
+        from scalelite.flows.saved import About, document  # noqa: PLC0415 - its models take 0.1 s to import
 
-        return document(self.planned, self.request, self.about)
+        about = About(__version__, self.plan_id, self.now, self.origin, self.diagnostics)
+        return document(self.planned, self.request, about)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Of the plan and of its making."""
-        return (*self.planned.warnings, *self.about.diagnostics)
+        return (*self.planned.warnings, *self.diagnostics)
 
     def rendered(self, kind: str, *, colour: bool = False) -> str:
         """Return one output."""
         planned, known = self.planned, self.known
+        if kind == "text":
+            return self._text(colour=colour)
+        if kind == "json":
+            return self.document.model_dump_json(indent=2) + "\n"
+        from scalelite.core import report  # noqa: PLC0415 - only when asked for
+
         match kind:
-            case "json":
-                return self.document.model_dump_json(indent=2) + "\n"
             case "markdown":
                 title = planned.cluster_name or "cluster"
                 return report.markdown(title, planned.plan, planned.guards, self.warnings, known)
             case "junit":
                 return report.junit(planned.plan, planned.guards, self.warnings, known)
-            case "gitlab-terraform":
-                return report.gitlab_terraform(planned.plan)
             case _:
-                return self._text(colour=colour)
+                return report.gitlab_terraform(planned.plan)
 
     def _text(self, *, colour: bool) -> str:
         unchanged = tuple(self._unchanged()) if self.options.show_unchanged else ()

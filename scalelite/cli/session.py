@@ -108,13 +108,16 @@ def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]
     from scalelite.store.seal import Sealer  # noqa: PLC0415
     from scalelite.wiring import open_database  # noqa: PLC0415
 
-    async def connected(conninfo: str) -> T:
+    results: list[T] = []  # not returned: asyncio makes a text of what its main task returns, which may be a cluster
+
+    async def connected(conninfo: str) -> None:
         name = _shown_as(doing, settings.actor)
         async with connect(conninfo, name, Sealer(settings.encryption_keys)) as connection:
-            return await use(connection)
+            results.append(await use(connection))
 
     with open_database(settings) as conninfo:
-        return asyncio.run(connected(conninfo))
+        asyncio.run(connected(conninfo))
+    return results[0]
 
 
 def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: bool = True) -> Inventory:

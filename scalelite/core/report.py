@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import TYPE_CHECKING, Final
-from xml.sax.saxutils import escape, quoteattr
 
 from scalelite.core.entries import deletes, entries
 from scalelite.core.plan import Create, Remove, Update
@@ -102,9 +102,9 @@ def junit(plan: Plan, guards: Sequence[Guard], warnings: Sequence[str], known: K
     """Return a JUnit report: a case for each entry and each guard; what is blocked is a failure."""
     cases = [_case(entry) for entry in entries(plan, known)]
     cases += [_guard_case(guard) for guard in guards if guard.override or guard.status != "blocked"]
-    cases += [f"<testcase classname='warning' name={quoteattr(_xml(text))}/>" for text in warnings]
+    cases += [f"<testcase classname='warning' name={_quoted(_xml(text))}/>" for text in warnings]
     if not cases:
-        cases = [f"<testcase classname='plan' name={quoteattr(summary(plan))}/>"]
+        cases = [f"<testcase classname='plan' name={_quoted(summary(plan))}/>"]
     failures = sum("<failure" in case for case in cases)
     body = "".join(f"{case}\n" for case in cases)
     return (
@@ -114,19 +114,23 @@ def junit(plan: Plan, guards: Sequence[Guard], warnings: Sequence[str], known: K
 
 
 def _case(entry: Entry) -> str:
-    name = quoteattr(_xml(f"{entry.action} {entry.subject}"))
+    name = _quoted(_xml(f"{entry.action} {entry.subject}"))
     if entry.symbol == "!" and entry.action == "blocked":
-        return f"<testcase classname='plan' name={name}><failure message={quoteattr(_xml(entry.detail))}/></testcase>"
-    said = escape(_xml(_fenced(entry)))
+        return f"<testcase classname='plan' name={name}><failure message={_quoted(_xml(entry.detail))}/></testcase>"
+    said = html.escape(_xml(_fenced(entry)))
     return f"<testcase classname='plan' name={name}><system-out>{said}</system-out></testcase>"
 
 
 def _guard_case(guard: Guard) -> str:
-    name = quoteattr(_xml(f"guard {guard.id} {guard.subject}"))
+    name = _quoted(_xml(f"guard {guard.id} {guard.subject}"))
     if guard.status != "blocked":
         return f"<testcase classname='guard' name={name}/>"
-    message = quoteattr(_xml(f"{guard.message}; {guard.override or guard.remedy}"))
+    message = _quoted(_xml(f"{guard.message}; {guard.override or guard.remedy}"))
     return f"<testcase classname='guard' name={name}><failure message={message}/></testcase>"
+
+
+def _quoted(text: str) -> str:
+    return f'"{html.escape(text)}"'
 
 
 def _xml(text: str) -> str:

@@ -64,13 +64,22 @@ class Request:
     release_holds: bool = False
     allow: Mapping[str, int] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
-    sets: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    sets: Callable[[], Mapping[str, frozenset[str]]] = dict
     ids_from_urls: frozenset[str] = frozenset()
     read_names: Callable[[str], Iterable[str]] = _nothing
     judge: Callable[[Plan], Iterable[Verdict]] = _no_policies
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What an inventory was read from: the paths that were named, all files with their digests, the commit."""
+
+    sources: tuple[str, ...]
+    files: Mapping[str, str]
+    git: tuple[str, bool] | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Planned:
     """A plan and what it was made against; `pasts` are what was changed outside of the inventory, by object."""
 
@@ -151,7 +160,7 @@ def _scope(request: Request, live: Declared, wanted: Declared, facts: Facts) -> 
     if not request.limit and not request.exclude:
         return Scope(request.mode, None, request.tenant_data, request.release_holds)
     servers = {key.name for key, _ in (*live.of_kind(Kind.SERVER), *wanted.of_kind(Kind.SERVER))}
-    sets = {"online": facts.online, "offline": frozenset(servers) - facts.online, **request.sets}
+    sets = {"online": facts.online, "offline": frozenset(servers) - facts.online, **request.sets()}
     among = patterns.population(live.objects, wanted.objects, sets)
     within = patterns.select(request.limit, request.exclude, among, request.read_names)
     return Scope(request.mode, within, request.tenant_data, request.release_holds)

@@ -11,7 +11,18 @@ from pydantic import ValidationError
 from scalelite.core import document as documents
 from scalelite.core import guards as checks
 from scalelite.core import saved
-from scalelite.core.document import Context, Diagnostic, Drift, InventoryRef, Kept, PlanDocument, ScopeRef, Target
+from scalelite.core.document import (
+    Context,
+    Diagnostic,
+    Drift,
+    Git,
+    InventoryFileRef,
+    InventoryRef,
+    Kept,
+    PlanDocument,
+    ScopeRef,
+    Target,
+)
 from scalelite.core.drift import causes
 from scalelite.core.entries import reason
 from scalelite.core.model import Key, Kind
@@ -25,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from scalelite.flows.reconcile import Check, Planned, Request
+    from scalelite.flows.reconcile import Check, Origin, Planned, Request
     from scalelite.store.db import Connection
 
 LIFE: Final = timedelta(hours=24)
@@ -38,7 +49,7 @@ class About:
     version: str
     plan_id: str
     now: datetime
-    inventory: InventoryRef
+    origin: Origin
     diagnostics: tuple[str, ...] = ()
 
 
@@ -59,7 +70,7 @@ def document(planned: Planned, request: Request, about: About) -> PlanDocument:
             schema_revision=identity.schema_revision,
             live_revision=plan.revision,
         ),
-        inventory=about.inventory,
+        inventory=_inventory(about.origin),
         scope=_scope(request),
         summary=documents.summary(plan, len(drift)),
         resource_changes=documents.resource_changes(plan, context),
@@ -73,6 +84,14 @@ def document(planned: Planned, request: Request, about: About) -> PlanDocument:
         diagnostics=[Diagnostic(severity="warning", summary=text) for text in (*planned.warnings, *about.diagnostics)],
     )
     return unsigned.model_copy(update={"digest": documents.digest(unsigned, identity.key)})
+
+
+def _inventory(origin: Origin) -> InventoryRef:
+    return InventoryRef(
+        sources=list(origin.sources),
+        files=[InventoryFileRef(path=path, sha256=sha256) for path, sha256 in origin.files.items()],
+        git=Git(sha=origin.git[0], dirty=origin.git[1]) if origin.git else None,
+    )
 
 
 def _scope(request: Request) -> ScopeRef:

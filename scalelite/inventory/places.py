@@ -32,13 +32,13 @@ class Places(Mapping[tuple[Key, str], Place]):
             return fields["enabled"].place
         return fields[field].place
 
-    def in_clear(self) -> Iterator[Place]:
-        """Yield the places of secrets that are written as they are."""
+    def in_clear(self) -> Iterator[Mark]:
+        """Yield the marks of secrets that are written as they are."""
         for key, (_, fields) in self._marks.items():
             for field in _SECRET_FIELDS.get(key.kind, ()):
                 mark = fields.get(field)
                 if mark is not None and _is_in_clear(mark.written):
-                    yield mark.place
+                    yield mark
 
     def __iter__(self) -> Iterator[tuple[Key, str]]:
         for key, (_, fields) in self._marks.items():
@@ -77,9 +77,9 @@ def secrets_in_clear(wanted: Declared) -> Iterator[str]:
     """Yield a warning for each file in which secrets stand as they are, not looked up and not in a vault."""
     if not isinstance(wanted.places, Places):
         return
-    found: dict[str, list[Place]] = {}
-    for place in wanted.places.in_clear():
-        found.setdefault(place.file, []).append(place)
-    for places in found.values():
-        count = f"{len(places):,} secrets stand" if len(places) > 1 else "a secret stands"
-        yield f"{count} in clear, first at {places[0]}. Use lookup('env', 'NAME') or !vault."
+    found: dict[str, list[Mark]] = {}
+    for mark in wanted.places.in_clear():
+        found.setdefault(mark.source.path, []).append(mark)
+    for marks in found.values():
+        count = f"{len(marks):,} secrets stand" if len(marks) > 1 else "a secret stands"
+        yield f"{count} in clear, first at {marks[0].place}. Use lookup('env', 'NAME') or !vault."

@@ -254,6 +254,18 @@ async def _done(connection: Connection) -> dict[int, str]:
     return {row["number"]: row["sha256"] for row in await cursor.fetchall()}
 
 
+async def is_ready(connection: Connection) -> bool:
+    """Say whether nothing is left to migrate and the cluster's row is there; reads alone, so that a reader may ask."""
+    cursor = await connection.execute("SELECT to_regclass('migration') IS NOT NULL AS there")
+    if not (await cursor.fetchone() or {})["there"]:
+        return False
+    done = await _done(connection)
+    if done != {migration.number: migration.sha256 for migration in shipped_migrations()}:
+        return False
+    cursor = await connection.execute("SELECT EXISTS (SELECT FROM cluster) AS there")
+    return bool((await cursor.fetchone() or {})["there"])
+
+
 async def pending_migrations(connection: Connection) -> tuple[str, ...]:
     """Return the names of the migrations that this version has and the database lacks."""
     cursor = await connection.execute("SELECT to_regclass('migration') IS NOT NULL AS there")
