@@ -1,6 +1,6 @@
 """What plan and apply cost: `python -m benchmarks.plan`; whole processes, best and median of five, peak memory.
 
-10,000 servers and 1,000 tenants with 10 settings each, against an embedded Postgres; the growth from 100 servers on; and
+10,000 servers and 1,000 tenants with 10 settings each, against an embedded Postgres; the growth from 100 servers; and
 beside it, where they are installed, Terraform (as many `terraform_data` at 1,000) and octoDNS (YAML to YAML).
 """
 

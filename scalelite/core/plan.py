@@ -217,7 +217,7 @@ def diff(
         found += _remove(key, spec, facts, scope)
     found = _with_owners(found)
     changes = in_order(item for item in found if isinstance(item, Create | Update | Remove))
-    holds = _holds(live, wanted, changes, facts, scope)
+    holds = list(_holds(live, wanted, changes, facts, scope))
     return Plan(
         tuple(changes),
         tuple(item for item in [*found, *holds] if isinstance(item, Keep)),

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -294,8 +295,10 @@ async def write(connection: Connection, planned: Planned, author: Author, new_id
     """Write what was planned as one revision; call it inside `db.apply_lock`, or to roll it back."""
     plan = planned.plan
     gone = [change.key.name for change in plan.changes if isinstance(change, Remove) and change.key.kind is Kind.TENANT]
-    await plans.hand_over_recordings(connection, gone, planned.scope.tenant_data)
-    return await specs.write(connection, plan.changes, author, new_id, holds=plan.releases)
+    hand_over = partial(plans.hand_over_recordings, connection, gone, planned.scope.tenant_data)
+    return await specs.write(
+        connection, plan.changes, author, new_id, holds=plan.releases, before_removals=hand_over if gone else None
+    )
 
 
 async def write_and_prove(connection: Connection, planned: Planned, acting: Acting) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from scalelite.core.model import Key, Kind, Place
-from scalelite.inventory.tree import Map
+from scalelite.inventory.tree import Map, Seq
 
 if TYPE_CHECKING:
     from scalelite.core.model import Declared
@@ -35,7 +35,8 @@ class Places(Mapping[tuple[Key, str], Place]):
     def in_clear(self) -> Iterator[Mark]:
         """Yield the marks of secrets that are written as they are."""
         for key, (_, fields) in self._marks.items():
-            for field in _SECRET_FIELDS.get(key.kind, ()):
+            names = [name for name in fields if name.startswith("secrets")] if key.kind is Kind.TENANT else ()
+            for field in names or _SECRET_FIELDS.get(key.kind, ()):
                 mark = fields.get(field)
                 if mark is not None and _is_in_clear(mark.written):
                     yield mark
@@ -54,17 +55,18 @@ class Places(Mapping[tuple[Key, str], Place]):
 
 
 def flat(tree: Map) -> dict[str, Mark]:
-    """Return the marks of a mapping, those of mappings in it under names with dots (`limits.max_users`)."""
+    """Return the marks of a mapping, and of what is in it: `limits.max_users`, `secrets[0]`."""
     marks = dict(tree.marks)
     for key, value in tree.items():
         if isinstance(value, Map):
             marks |= {f"{key}.{inner}": mark for inner, mark in flat(value).items()}
+        elif isinstance(value, Seq):
+            marks |= {f"{key}[{at}]": mark for at, mark in enumerate(value.marks)}
     return marks
 
 
 _SECRET_FIELDS: Final = {
     Kind.SERVER: ("secret", "previous_secret"),
-    Kind.TENANT: ("secrets",),
     Kind.LRS: ("basic.password", "oidc.client_secret", "oidc.password"),
 }
 

@@ -32,7 +32,7 @@ from scalelite.store import runtime
 from scalelite.store.revisions import keep_versions, mark_changed, new_revision, renames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
     from typing import LiteralString
 
     from scalelite.core.model import AnySpec
@@ -257,6 +257,7 @@ async def write(
     new_id: Callable[[], UUID],
     *,
     holds: Sequence[Hold] = (),
+    before_removals: Callable[[], Awaitable[None]] | None = None,
 ) -> int:
     """Write the changes and holds as one revision and return its number; call it inside `db.apply_lock`.
 
@@ -271,6 +272,8 @@ async def write(
     for kind in ORDER:
         if written := [change for change in changes if not isinstance(change, Remove) and change.key.kind is kind]:
             await _upsert(connection, kind, written, revision, new_id)
+    if before_removals is not None:
+        await before_removals()
     for kind in reversed(ORDER):
         if removed := [change for change in changes if isinstance(change, Remove) and change.key.kind is kind]:
             await _remove(connection, kind, removed, revision)
