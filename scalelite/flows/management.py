@@ -9,7 +9,7 @@ from scalelite.core import commands
 from scalelite.core.model import Key, Kind, LrsSpec, SettingSpec
 from scalelite.errors import NotDeclared
 from scalelite.flows import admin
-from scalelite.flows.status import server_rows
+from scalelite.flows.status import server_rows, servers_with_rows
 from scalelite.store import db, specs
 from scalelite.store import history as revisions
 from scalelite.store.specs import Author
@@ -55,9 +55,7 @@ class SettingView:
 async def servers(services: Services) -> list[ServerView]:
     """Return all servers, by id."""
     async with services.database.use() as connection:
-        declared = (await admin.read_live(connection)).declared
-        rows = {row.id: row for row in await server_rows(connection)}
-    return [ServerView(spec, rows[spec.id]) for spec in commands.servers(declared) if spec.id in rows]
+        return [ServerView(spec, row) for spec, row in await servers_with_rows(connection)]
 
 
 async def server(services: Services, server_id: str) -> ServerView:

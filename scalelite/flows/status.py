@@ -35,17 +35,25 @@ class ServerRow:
 
 async def server_rows(connection: Connection) -> list[ServerRow]:
     """Return a row a server, in the order of their ids."""
+    return [row for _, row in await servers_with_rows(connection)]
+
+
+async def servers_with_rows(connection: Connection) -> list[tuple[ServerSpec, ServerRow]]:
+    """Return each server as it is declared, with its row, in the order of their ids."""
     servers = await specs.load_servers(connection)
     holds = await runtime.load_holds(connection)
     _, statuses = await runtime.load_statuses(connection)
     reserved = await runtime.reserved_loads(connection)
     by_server = {status.server: status for status in statuses}
     return [
-        _row(
+        (
             server,
-            by_server.get(server.id, ServerStatus(server.id)),
-            holds.get(server.id),
-            reserved.get(server.id, (0.0, 0)),
+            _row(
+                server,
+                by_server.get(server.id, ServerStatus(server.id)),
+                holds.get(server.id),
+                reserved.get(server.id, (0.0, 0)),
+            ),
         )
         for server in servers
     ]

@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from scalelite.core.model import Health, State
 from scalelite.errors import ApiError, UpstreamFailed
 from scalelite.settings import tell_children
 
@@ -162,9 +161,9 @@ def _servers(servers: list[ServerRow]) -> Iterator[Metric]:
         yield _gauge(f"server_{name}", what, [((row.id,), getattr(row, name)) for row in servers], "server")
     polled = [((row.id,), datetime.fromisoformat(row.polled_at).timestamp()) for row in servers if row.polled_at]
     yield _gauge("server_last_poll_timestamp_seconds", "The last good poll of a server.", polled, "server")
-    states = [((row.id, state), row.state == state) for row in servers for state in get_args(State)]
+    states = [((row.id, row.state), 1) for row in servers]
     yield _gauge("server_state", "1 for the state that a server is in: declared, or held.", states, "server", "state")
-    healths = [((row.id, health), row.health == health) for row in servers for health in get_args(Health)]
+    healths = [((row.id, row.health), 1) for row in servers]
     yield _gauge("server_health", "1 for what polls say of a server.", healths, "server", "health")
 
 
