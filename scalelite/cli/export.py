@@ -110,14 +110,23 @@ def _is_folder(output: str) -> bool:
 
 
 def _refuse_others(folder: Path) -> None:
-    """Refuse a folder with files of another inventory: the same servers in two files of one would be an error."""
-    ours = {folder / f"{section}.yml" for section in ORDER}
-    others = sorted(path for suffix in ("yml", "yaml") for path in folder.rglob(f"*.{suffix}") if path not in ours)
+    """Refuse a folder with anything of an inventory that export did not write: it would be lost, or contradict."""
+    others = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in {".yml", ".yaml"} or path.parent.name in {"group_vars", "host_vars"}
+        if path.is_file() and "policies" not in path.relative_to(folder).parts and not _is_ours(path)
+    )
     if others:
         raise UsageError(
             f"{folder} holds an inventory of its own ({others[0].relative_to(folder)})",
             hint="give an empty folder, or a file",
         )
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return path.stem in ORDER and file.readline() == HEAD
 
 
 def _write(output: str | None, texts: Mapping[Section, str], *, private: bool) -> None:

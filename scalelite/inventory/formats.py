@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from xml.sax.saxutils import escape, quoteattr
 
 from scalelite import __version__
+from scalelite.inventory.explain import page
 from scalelite.inventory.problems import CODES
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ Style = Literal["json", "github", "gitlab-codequality", "junit", "sarif"]
 # What is wrong, from its caret on: a quoted text, or the characters up to the next punctuation.
 _TOKEN: Final = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\'\'|[^\'])*\'|[^\s,:\[\]{}#]+')
 _SARIF_SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-_HOME: Final = "https://github.com/scalelite/scalelite"
 
 
 def formatted(problems: Sequence[Problem], style: Style) -> str:
@@ -174,18 +174,18 @@ def _case(problem: Problem) -> str:
 
 def _sarif(problems: Sequence[Problem]) -> str:
     codes = sorted({problem.code for problem in problems})
-    rules = [{"id": code, "shortDescription": {"text": CODES[code]}, "helpUri": _help(code)} for code in codes]
-    driver = {"name": "scalelite", "version": __version__, "informationUri": _HOME, "rules": rules}
+    explained = {code: page(code) for code in codes}
+    rules = [
+        {"id": code, "shortDescription": {"text": CODES[code]}, "help": {"text": text, "markdown": text}}
+        for code, text in explained.items()
+    ]
+    driver = {"name": "scalelite", "version": __version__, "rules": rules}
     results = [
         _result(problem, codes, fingerprint)
         for problem, fingerprint in zip(problems, _fingerprints(problems), strict=True)
     ]
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, ensure_ascii=False, indent=2)
-
-
-def _help(code: str) -> str:
-    return f"{_HOME}/blob/main/docs/reference/problems.md#{code.lower()}"
 
 
 def _result(problem: Problem, codes: list[str], fingerprint: str) -> dict[str, Any]:

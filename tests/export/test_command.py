@@ -117,6 +117,9 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(scalelite: C
     scalelite("export", "--secrets", "plain", "--sections", "server", status=64)
     done = scalelite("export", "--secrets", "omit", "-o", ".", status=64)
     assert "holds an inventory of its own (inv.yml)" in done.stderr
+    (scalelite.folder / "own").mkdir()
+    (scalelite.folder / "own" / "servers.yml").write_text("# by hand\nservers: {}\n")
+    assert "(servers.yml)" in scalelite("export", "--secrets", "omit", "-o", "own/", status=64).stderr
     done = scalelite("export", "--secrets", "omit", "-o", "inv.yml/x", status=1)
     assert "inv.yml/x cannot be written: " in done.stderr
-    assert sorted(path.name for path in scalelite.folder.iterdir()) == ["inv.yml"]
+    assert sorted(path.name for path in scalelite.folder.iterdir()) == ["inv.yml", "own"]

@@ -206,7 +206,6 @@ SARIF: dict[str, Any] = {
                                 "properties": {
                                     "name": {"type": "string"},
                                     "version": {"type": "string"},
-                                    "informationUri": {"type": "string"},
                                     "rules": {
                                         "type": "array",
                                         "uniqueItems": True,
@@ -216,7 +215,15 @@ SARIF: dict[str, Any] = {
                                             "properties": {
                                                 "id": {"type": "string"},
                                                 "shortDescription": _TEXT,
-                                                "helpUri": {"type": "string"},
+                                                "help": {
+                                                    "type": "object",
+                                                    "required": ["text"],
+                                                    "properties": {
+                                                        "text": {"type": "string"},
+                                                        "markdown": {"type": "string"},
+                                                    },
+                                                    "additionalProperties": False,
+                                                },
                                             },
                                             "additionalProperties": False,
                                         },
