@@ -24,21 +24,27 @@ from ruamel.yaml.events import (
 
 from scalelite.core.model import MASK, RESERVED_PARAMS
 from scalelite.inventory.entries import OPEN_KEYS, ServerEntry
-from scalelite.inventory.parse import events, needs_pure
+from scalelite.inventory.parse import MAX_DEPTH, events, needs_pure
 from scalelite.inventory.problems import SECRET_KEYS, is_free, is_secret, printable
 from scalelite.inventory.templates import names_env
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from scalelite.inventory.problems import Path
     from scalelite.inventory.source import Mark, Source
 
 _WIDTH: Final = 110
+# Reading a longer source once more would take seconds, and as much memory as it took before.
+_LONGEST: Final = 16 * 1024 * 1024
 _COMMENT: Final = re.compile(r"(?:^|(?<=\s))#.*")
 _USER_IN_URL: Final = re.compile(r"://[^/\s]*@|[?&]\S*=")
 _FREE_KEYS: Final = frozenset({"settings", "default", "override"})
 _FIRST_KEY: Final = re.compile(r"(\s*(?:- +)*)([A-Za-z_]\w*)(\s*:\s+)(\S.*)")
+
+
+class _TooDeep(Exception):
+    """What is nested deeper was not read, so nobody knows what it is."""
 
 
 class _Span(NamedTuple):
@@ -74,14 +80,21 @@ def shown_value(path: Path, mark: Mark) -> str:
 
 
 class Excerpts:
-    """Masked lines of one source, which is read again for it, once."""
+    """Masked lines of one source, those of some characters; it is read again for them, once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, offsets: Iterable[int]) -> None:
         self._source = source
+        self._lines = sorted({source.line_span(offset) for offset in offsets})
+        self._next_line = 0
         self._spans: list[_Span] = []
         self._read_to = 0
+        if len(source.text) > _LONGEST:
+            self._rest_unread()
+            return
         try:
             self._read(events(source.text))
+        except _TooDeep:
+            self._rest_unread()
         except YAMLError as error:
             if needs_pure(error):
                 self._read_purely()
@@ -91,10 +104,10 @@ class Excerpts:
             self._read_to = len(source.text)
 
     def _read_purely(self) -> None:
-        self._spans, self._read_to = [], 0
+        self._spans, self._read_to, self._next_line = [], 0, 0
         try:
             self._read(events(self._source.text, pure=True))
-        except YAMLError:
+        except (YAMLError, _TooDeep):
             self._rest_unread()
         else:
             self._read_to = len(self._source.text)
@@ -104,7 +117,7 @@ class Excerpts:
 
     def line(self, offset: int) -> tuple[str, int]:
         """Return the line that holds a character, masked, and the column (from 1) of the character in it."""
-        start, end = self._source.line_span(self._source.place(offset).line)
+        start, end = self._source.line_span(offset)
         if self._unread(start, end):
             return self._unread_line(start, end, offset)
         text, caret, at = "", 0, start
@@ -151,17 +164,26 @@ class Excerpts:
 
     def _read(self, get_event: Callable[[], Any]) -> None:
         frames: list[_Frame] = [_Frame(self._source.root, is_map=False, is_root=True)]
-        while (event := get_event()).__class__ is not StreamEndEvent:
+        while self._next_line < len(self._lines) and (event := get_event()).__class__ is not StreamEndEvent:
             self._take(event, frames)
             self._read_to = event.end_mark.index
+
+    def _is_needed(self, start: int, end: int) -> bool:
+        """Tell whether a span touches one of the lines; spans come in their order."""
+        while self._next_line < len(self._lines) and self._lines[self._next_line][1] <= start:
+            self._next_line += 1
+        return self._next_line < len(self._lines) and end > self._lines[self._next_line][0]
 
     def _take(self, event: Any, frames: list[_Frame]) -> None:
         frame, kind = frames[-1], event.__class__
         if kind is ScalarEvent:
             start, end = event.start_mark.index, event.end_mark.index
-            self._spans.append(_Span(start, end, frame.shows(event.value)))
+            if self._is_needed(start, end):
+                self._spans.append(_Span(start, end, frame.shows(event.value)))
             frame.step(event.value)
         elif kind in {MappingStartEvent, SequenceStartEvent}:
+            if len(frames) > MAX_DEPTH:
+                raise _TooDeep
             frames.append(_Frame(frame.here, is_map=kind is MappingStartEvent))
             frame.step("?")
         elif kind in {MappingEndEvent, SequenceEndEvent}:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from scalelite.core.model import Declared, Kind
 from scalelite.errors import InventoryInvalid
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from scalelite.core.model import Place
-    from scalelite.inventory.excerpt import Excerpts
     from scalelite.inventory.files import InventoryPath
     from scalelite.inventory.source import Source
     from scalelite.inventory.vault import Password
+
+
+MAX_PROBLEMS: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ def load_inventory(
     """
     problems = _Problems()
     vaults = Vaults(passwords)
+    inventory = Inventory(Declared({}))
     with _without_gc():
         reader = Reader(stdin, vaults, problems)
         loader = _Loader(problems)
-        for path in paths:
-            loader.add(reader.read(path))
-        inventory = loader.inventory(Renderer(Lookups(environment, vaults), vaults, problems, problems.paths))
+        with suppress(_TooMany):
+            for path in paths:
+                loader.add(reader.read(path))
+            inventory = loader.inventory(Renderer(Lookups(environment, vaults), vaults, problems, problems.paths))
         found = problems.sorted()
     if any(problem.severity == "error" for problem in found):
         raise InventoryInvalid(found)
@@ -125,6 +129,10 @@ class _Loader:
 # --- problems --------------------------------------------------------------------------------------------------------
 
 
+class _TooMany(Exception):
+    """Nobody reads so many problems; looking for more of them would take minutes."""
+
+
 class _Problems:
     """Collects what is reported, and gives each problem its line when all is read."""
 
@@ -144,12 +152,16 @@ class _Problems:
         rendered_from: Mark | None = None,
         severity: Severity = "error",
     ) -> None:
+        if len(self.found) == MAX_PROBLEMS - 1:
+            message += f" With {MAX_PROBLEMS:,} problems found, more were not looked for."
         place = mark.key_place if at_key else mark.place
         at = Mark(mark.source, mark.key, mark.key if at_key else mark.start, mark.end)
         origin = rendered_from.place if rendered_from is not None else None
         written = self.paths.get(mark, path)
         problem = Problem(place, code, path_text(written), printable(message), severity=severity, rendered_from=origin)
         self.found.append((place, at, problem))
+        if len(self.found) == MAX_PROBLEMS:
+            raise _TooMany
 
     def sorted(self) -> list[Problem]:
         """Return the problems by place, each once, with their source lines."""
@@ -157,20 +169,18 @@ class _Problems:
             return []
         from scalelite.inventory.excerpt import Excerpts  # noqa: PLC0415
 
-        excerpts: dict[Source, Excerpts] = {}
+        offsets: dict[Source, list[int]] = {}
+        for _, at, _ in self.found:
+            if at.source.text and not at.source.vaulted:
+                offsets.setdefault(at.source, []).append(at.start)
+        excerpts = {source: Excerpts(source, starts) for source, starts in offsets.items()}
         seen: dict[Problem, None] = {}
         for _, at, problem in sorted(self.found, key=lambda found: (found[0], found[2].code, found[2].path)):
-            seen[_with_line(problem, at, excerpts, Excerpts)] = None
+            if at.source in excerpts:
+                line, caret = excerpts[at.source].line(at.start)
+                problem = replace(problem, source_line=line, caret=caret, byte=at.byte)  # noqa: PLW2901
+            seen[problem] = None
         return list(seen)
-
-
-def _with_line(problem: Problem, at: Mark, excerpts: dict[Source, Excerpts], make: type[Excerpts]) -> Problem:
-    if not at.source.text or at.source.vaulted:
-        return problem
-    if at.source not in excerpts:
-        excerpts[at.source] = make(at.source)
-    line, caret = excerpts[at.source].line(at.start)
-    return replace(problem, source_line=line, caret=caret, byte=at.byte)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ again, and need no second tree in memory.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 # A named tuple made the short way: there are tens of thousands of marks.
 _mark: Final[Callable[[tuple[Source, int, int, int]], Mark]] = partial(tuple.__new__, Mark)
 
-MAX_EXPANDED: Final = 1_000_000
+# Nodes of a document: those that are written, and with aliases counted as what they stand for.
+MAX_WRITTEN: Final = 500_000
+MAX_NODES: Final = 1_000_000
 MAX_DEPTH: Final = 100
 
 _CORE: Final = "tag:yaml.org,2002:"
@@ -115,7 +117,7 @@ class _Builder:
         self.next = events(source.text, pure=pure)
         self.anchors: dict[str, tuple[Any, Mark, int]] = {}
         self.open_anchors: set[str] = set()
-        self.nodes = 0
+        self.written = 0
         self.expanded = 0
 
     def document(self) -> Any:
@@ -139,16 +141,26 @@ class _Builder:
         mark = self.mark(event, key)
         if kind is AliasEvent:
             return self.alias(event, mark, path)
-        self.nodes += 1
-        before = self.nodes + self.expanded
+        self.written += 1
+        if self.written > MAX_WRITTEN:
+            self.too_many(path, mark)
+        before = self.written + self.expanded
         if event.anchor is not None:
             self.open_anchors.add(event.anchor)
         read = self.scalar if kind is ScalarEvent else self.collection
         value = read(event, mark, path)
         if event.anchor is not None:
             self.open_anchors.discard(event.anchor)
-            self.anchors[event.anchor] = value, mark, self.nodes + self.expanded - before + 1
+            self.anchors[event.anchor] = value, mark, self.written + self.expanded - before + 1
         return value, mark
+
+    def too_many(self, path: Path, mark: Mark) -> NoReturn:
+        """End the document, before its nodes fill the memory."""
+        limits = f"{MAX_WRITTEN:,} nodes, or {MAX_NODES:,} with what aliases stand for"
+        self.report(
+            "SL109", path[:5], f"the document has more than {limits}. Write values out, or split the file.", mark
+        )
+        raise _Unusable
 
     def scalar(self, event: Any, mark: Mark, path: Path) -> Any:
         tag = event.ctag
@@ -218,8 +230,10 @@ class _Builder:
     def value(self, event: Any, path: Path, key: str, key_start: int) -> tuple[Any, Mark]:
         """Return the value of a key and its mark; the short way for what most values are."""
         if event.__class__ is ScalarEvent and event.anchor is None and event.ctag is None:
-            self.nodes += 1
             at = _mark((self.source, key_start, event.start_mark.index, event.end_mark.index))
+            self.written += 1
+            if self.written > MAX_WRITTEN:
+                self.too_many((*path, key), at)
             return event.value if event.style else plain(event.value), at
         return self.node(event, (*path, key), key_start)
 
@@ -270,9 +284,6 @@ class _Builder:
             raise _Unusable
         value, at, weight = self.anchors[name]
         self.expanded += weight
-        if self.expanded > MAX_EXPANDED:
-            self.report(
-                "SL109", path, f"the aliases expand to more than {MAX_EXPANDED:,} nodes. Write the values out.", mark
-            )
-            raise _Unusable
+        if self.written + self.expanded > MAX_NODES:
+            self.too_many(path, mark)
         return value, Mark(self.source, mark.key, at.start, at.end)

@@ -27,7 +27,7 @@ CODES: Final[dict[str, str]] = {
     "SL106": "A file holds more than one YAML document (`---`): only the first would count, so none is taken.",
     "SL107": "A key stands twice in one mapping: YAML forbids it, and one of the two values would be lost.",
     "SL108": "A YAML tag that is not supported: inventories are data, and only `!vault` and `!unsafe` have a meaning.",
-    "SL109": "An alias (`*name`) points nowhere or at itself, or the aliases expand to more than 1,000,000 nodes.",
+    "SL109": "An alias (`*name`) points nowhere or at itself, or a document has more nodes than fit in memory.",
     "SL110": "Mappings and lists are nested more than 100 levels deep, which no inventory needs.",
     "SL111": "A key that is not text: keys are names, so numbers, lists and mappings must be quoted or removed.",
     "SL112": "A number is outside of its range.",

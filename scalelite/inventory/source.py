@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,24 +44,28 @@ class Source:
         self.file = SourceFile(path, sha256(data).hexdigest())
         self.root, self.folder = origin or Origin()
         self.vaulted = vaulted
+        self._line_starts = [0]
+        self._line_ends = _LINE_END.finditer(text)
 
     def __repr__(self) -> str:
         return f"Source({self.path!r})"
 
-    @cached_property
-    def _line_starts(self) -> list[int]:
-        return [0, *(match.end() for match in _LINE_END.finditer(self.text))]
+    def _read_to(self, offset: int) -> None:
+        """Find the line ends up to a character, and no further: a text may have millions."""
+        while self._line_starts[-1] <= offset and (end := next(self._line_ends, None)) is not None:
+            self._line_starts.append(end.end())
 
     def place(self, offset: int) -> Place:
         """Return the place of a character."""
+        self._read_to(offset)
         line = bisect_right(self._line_starts, offset)
         return Place(self.path, line, offset - self._line_starts[line - 1] + 1)
 
-    def line_span(self, line: int) -> tuple[int, int]:
-        """Return where a line (from 1) begins and where it ends, without its line end."""
-        start = self._line_starts[line - 1]
-        end = self._line_starts[line] if line < len(self._line_starts) else len(self.text)
-        return start, start + len(self.text[start:end].rstrip("\r\n"))
+    def line_span(self, offset: int) -> tuple[int, int]:
+        """Return where the line of a character begins and where it ends, without its line end."""
+        start = self._line_starts[self.place(offset).line - 1]
+        end = _LINE_END.search(self.text, start)
+        return start, end.start() if end else len(self.text)
 
 
 class Mark(NamedTuple):
