@@ -7,7 +7,8 @@ Comments are left out: old secrets live there.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 110
 # Reading a longer source once more would take seconds, and as much memory as it took before.
+_LONGEST_LINE: Final = 20_000
 _LONGEST: Final = 16 * 1024 * 1024
 _COMMENT: Final = re.compile(r"(?:^|(?<=\s))#.*")
 _USER_IN_URL: Final = re.compile(r"://[^/\s]*@|[?&]\S*=")
@@ -79,13 +81,48 @@ def shown_value(path: Path, mark: Mark) -> str:
     return f", got {printable(written)}"
 
 
+class _Masked:
+    """A line in the making: pieces of it, and where in it each piece of the source went."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._starts: list[int] = []
+        self._columns: list[int] = []
+        self._shown: list[bool] = []
+        self._length = 0
+
+    def add(self, start: int, piece: str, *, shown: bool) -> None:
+        """Take the piece of the source that begins at a character."""
+        if piece:
+            text = piece if shown else MASK
+            self._pieces.append(text)
+            self._starts.append(start)
+            self._columns.append(self._length + 1)
+            self._shown.append(shown)
+            self._length += len(text)
+
+    def column(self, offset: int) -> int:
+        """Return the column (from 1) of a character of the source."""
+        at = bisect_right(self._starts, offset) - 1
+        if at < 0:
+            return 1
+        return self._columns[at] + (offset - self._starts[at] if self._shown[at] else 0)
+
+    @cached_property
+    def text(self) -> str:
+        """The line as it is shown, without comments."""
+        return printable(_COMMENT.sub("", "".join(self._pieces)).rstrip().replace("\t", " "))
+
+
 class Excerpts:
     """Masked lines of one source, those of some characters; it is read again for them, once."""
 
     def __init__(self, source: Source, offsets: Iterable[int]) -> None:
         self._source = source
-        self._lines = sorted({source.line_span(offset) for offset in offsets})
+        spans = {source.line_span(offset) for offset in offsets}
+        self._lines = sorted((start, end) for start, end in spans if end - start <= _LONGEST_LINE)
         self._next_line = 0
+        self._made: dict[int, _Masked] = {}
         self._spans: list[_Span] = []
         self._read_to = 0
         if len(source.text) > _LONGEST:
@@ -116,26 +153,30 @@ class Excerpts:
         self._spans.append(_Span(self._read_to, len(self._source.text), shown=False))
 
     def line(self, offset: int) -> tuple[str, int]:
-        """Return the line that holds a character, masked, and the column (from 1) of the character in it."""
+        """Return the line of a character, masked, and its column (from 1) there; nothing for very long lines.
+
+        Of a line of megabytes, every piece would have to be known, to show a hundred characters.
+        """
         start, end = self._source.line_span(offset)
+        if end - start > _LONGEST_LINE:
+            return "", 0
         if self._unread(start, end):
             return self._unread_line(start, end, offset)
-        text, caret, at = "", 0, start
-        for span in self._between(start, end):
-            first, last = max(span.start, start), min(span.end, end)
-            text, caret = self._add(text, caret, (at, first, True), offset)
-            text, caret = self._add(text, caret, (first, last, span.shown), offset)
-            at = last
-        text, caret = self._add(text, caret, (at, end, True), offset)
-        return _fit(printable(_COMMENT.sub("", text).rstrip().replace("\t", " ")), caret or len(text) + 1)
+        masked = self._masked(start, end)
+        return _fit(masked.text, min(masked.column(offset), len(masked.text) + 1))
 
-    def _add(self, text: str, caret: int, piece: tuple[int, int, bool], offset: int) -> tuple[str, int]:
-        start, end, shown = piece
-        if start <= offset < end:
-            caret = len(text) + (offset - start if shown else 0) + 1
-        if shown:
-            return text + self._source.text[start:end], caret
-        return text + (MASK if end > start else ""), caret
+    def _masked(self, start: int, end: int) -> _Masked:
+        """Return a line with its pieces masked or as they are; made once for all the problems in it."""
+        if start not in self._made:
+            masked, at = _Masked(), start
+            for span in self._between(start, end):
+                first, last = max(span.start, start), min(span.end, end)
+                masked.add(at, self._source.text[at:first], shown=True)
+                masked.add(first, self._source.text[first:last], shown=span.shown)
+                at = last
+            masked.add(at, self._source.text[at:end], shown=True)
+            self._made[start] = masked
+        return self._made[start]
 
     def _between(self, start: int, end: int) -> list[_Span]:
         first = bisect_left(self._spans, start, key=attrgetter("end"))
