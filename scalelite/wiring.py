@@ -7,9 +7,11 @@ import random
 import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from scalelite.core.model import Secret
 from scalelite.errors import UsageError
 from scalelite.flows.reconcile import prepare_cluster
 from scalelite.flows.services import Services
@@ -20,7 +22,10 @@ from scalelite.store.seal import Sealer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    import aiohttp
+
     from scalelite.edge.disk import Disk
+    from scalelite.edge.folders import Storage
     from scalelite.settings import Settings
 
 LONGEST_CALL_S: Final = 9.0
@@ -72,7 +77,6 @@ async def open_services(
     """Open the pool and the HTTP sessions; `name` shows in pg_stat_activity and as the holder of locks."""
     from scalelite.edge.bbb import BbbClient, Timeouts  # noqa: PLC0415 - 0.2 s to import, and most commands need none
     from scalelite.edge.disk import Disk  # noqa: PLC0415
-    from scalelite.edge.folders import Folders  # noqa: PLC0415
     from scalelite.edge.outbound import Outbound  # noqa: PLC0415
 
     disk = disk or Disk()
@@ -92,8 +96,31 @@ async def open_services(
                 new_id=uuid.uuid4,
                 random=random.SystemRandom(),
                 disk=disk,
-                recordings=Folders(settings.recording_publish_dir, settings.recording_unpublish_dir, disk),
+                recordings=_storage(settings, disk, session),
             )
         finally:
             await outbound.close()
             await database.close()
+
+
+def _storage(settings: Settings, disk: Disk, session: aiohttp.ClientSession) -> Storage:
+    """Return where the files of recordings are; raises UsageError."""
+    from scalelite.edge.folders import Folders  # noqa: PLC0415
+    from scalelite.edge.objects import Objects  # noqa: PLC0415
+    from scalelite.edge.signature import Credentials  # noqa: PLC0415
+
+    if not settings.s3_recording:
+        return Folders(settings.recording_publish_dir, settings.recording_unpublish_dir, disk)
+    if not (settings.s3_bucket and settings.aws_access_key_id and settings.aws_secret_access_key):
+        raise UsageError(
+            "S3_RECORDING is true, and the bucket or the key is not named",
+            hint="set S3_BUCKET_NAME, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    credentials = Credentials(
+        settings.aws_access_key_id,
+        Secret(settings.aws_secret_access_key),
+        settings.aws_region,
+        Secret(settings.aws_session_token),
+    )
+    endpoint = settings.aws_endpoint or f"https://s3.{settings.aws_region}.amazonaws.com"
+    return Objects(session, endpoint, settings.s3_bucket, credentials, lambda: datetime.now(UTC))
