@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Params = dict[str, str]
 
 # Parameters that route or authorise: a call that repeats one of them is refused.
-SINGLE: Final = frozenset({"meetingID", "checksum", "password", "moderatorPW", "attendeePW", "role", "recordID"})
+SINGLE: Final = frozenset({"meetingID", "password", "moderatorPW", "attendeePW", "role", "recordID"})
 MAX_ANSWER_BYTES: Final = 8 << 20
 
 # By the number of hex digits, which is how BigBlueButton tells them apart.
@@ -122,7 +122,7 @@ def encode(params: Mapping[str, str]) -> str:
 def meeting_id(params: Mapping[str, str]) -> str:
     """Return the meeting's id; raises MissingMeetingId, or InvalidParameter where no meeting can have such an id."""
     value = params.get("meetingID", "")
-    if not value.strip():
+    if not value.strip(" "):
         raise MissingMeetingId
     if len(value) > 256 or "," in value or _CONTROL.search(value):
         raise InvalidParameter("The meeting ID must have 1 to 256 characters, without commas and control characters.")
@@ -168,10 +168,19 @@ def parse_xml(body: bytes) -> etree._Element:
         raise UselessAnswer from None
 
 
+# Encodings in which a DTD looks as it does in ASCII; NUL bytes and EBCDIC's `<?xm` tell the others that parsers guess.
+_LIKE_ASCII: Final = re.compile(rb"(utf-?8|us-ascii|ascii|latin-?1|iso-8859-\d+|windows-125\d)", re.IGNORECASE)
+_DECLARED: Final = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)")
+_EBCDIC: Final = b"\x4c\x6f\xa7\x94"
+
+
 def check_document(body: bytes) -> None:
     """Refuse slides that are sent along and hold a DTD, in whatever encoding; what else is wrong, the server says."""
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         raise InvalidParameter("The document must not have a DTD.")
+    declared = _DECLARED.match(body.removeprefix(b"\xef\xbb\xbf"))
+    if b"\0" in body or body.startswith(_EBCDIC) or (declared and not _LIKE_ASCII.fullmatch(declared[1])):
+        raise InvalidParameter("The document must be in UTF-8.")
 
 
 def printable(text: str) -> str:

@@ -6,12 +6,13 @@ Rules: spec/bbb-api.md.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from scalelite.core import wire
 from scalelite.core.params import merged
-from scalelite.errors import MeetingNotFound, ServerUnavailable, UnsupportedRequest, UpstreamFailed
+from scalelite.errors import CreateFailed, MeetingNotFound, ServerUnavailable, UnsupportedRequest, UpstreamFailed
 from scalelite.flows import recordings
 from scalelite.flows.calls import Answer, check_content_type, verified
 from scalelite.flows.create import Creates
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from scalelite.flows.confirm import Confirmations
     from scalelite.flows.services import Services
     from scalelite.flows.snapshot import Snapshot
+
+
+# Whatever a call has to wait for, one thing after another: it is answered within 12 s (spec/bbb-api.md).
+LONGEST_ANSWER_S: Final = 11.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,14 @@ class Proxy:
         if request.method not in methods:
             raise UnsupportedRequest
         check_content_type(request)
-        return self._index() if function is None else await function(self, self._caller(request))
+        if function is None:
+            return self._index()
+        caller = self._caller(request)
+        try:
+            async with asyncio.timeout(LONGEST_ANSWER_S):
+                return await function(self, caller)
+        except TimeoutError:
+            raise (CreateFailed if request.call == "create" else UpstreamFailed) from None
 
     def _index(self) -> Answer:
         """Say who we are; the one call that need not be signed."""

@@ -17,6 +17,7 @@ from scalelite.flows.playback import Playback
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
 from scalelite.web import bbb_api, callbacks, fsapi, ops, playback, rest_api
+from scalelite.web.protocol import REQUEST_TIMEOUT_S
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> Ap
     app.config.ACCESS_LOG = False
     app.config.REQUEST_MAX_HEADER_SIZE = 16384
     app.config.REQUEST_MAX_SIZE = settings.max_body_bytes
+    app.config.REQUEST_TIMEOUT = REQUEST_TIMEOUT_S
     app.ctx.settings, app.ctx.conninfo, app.ctx.stack = settings, conninfo, AsyncExitStack()
     app.before_server_start(_open)
     app.after_server_stop(_close)

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from sanic import HTTPResponse, Request
-from sanic.exceptions import SanicException
+from sanic.exceptions import SanicException, ServiceUnavailable
 from sanic.response import text
 
 from scalelite.core import wire
@@ -42,7 +42,7 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
     worker: Proxy = request.app.ctx.proxy
     host = host_of(request, request.app.ctx.settings)
     if not worker.snapshot.declared.serves(host):
-        return HTTPResponse(status=403)
+        return text("", status=403)
     name = rest.strip("/")
     with measured("bigbluebutton", (name or "index") if name in CALLS else "other"):
         answer = await worker.answer(
@@ -57,7 +57,7 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
             )
         )
     if answer.location:
-        return HTTPResponse(status=302, headers={"Location": answer.location})
+        return text("", status=302, headers={"Location": answer.location})
     return HTTPResponse(answer.body, content_type=XML)
 
 
@@ -104,9 +104,10 @@ async def failed(request: Request, error: Exception) -> HTTPResponse:
         case SanicException(status_code=404 | 405):
             known = UnsupportedRequest()
         case SanicException():
-            return HTTPResponse(
-                wire.failure(ApiError("The request cannot be read.")), error.status_code, content_type=XML
-            )
+            status = (
+                408 if isinstance(error, ServiceUnavailable) else error.status_code
+            )  # Sanic's: a body took too long
+            return HTTPResponse(wire.failure(ApiError("The request cannot be read.")), status, content_type=XML)
         case ScaleliteError():
             log.warning("%s failed: %s", request.path, error)
             known = ApiError()

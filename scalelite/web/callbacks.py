@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sanic import HTTPResponse
+from sanic.response import text
 
 from scalelite.core.callbacks import END_PATHS, PATH
 from scalelite.errors import DatabaseAway, UnsupportedRequest
@@ -36,12 +37,12 @@ async def analytics(request: Request) -> HTTPResponse:
     tenant = declared.tenant_of(host_of(request, request.app.ctx.settings))
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        return HTTPResponse(status=401)
+        return text("", status=401)
     try:
         taken = await callbacks.analytics(worker.services, worker.snapshot, tenant, token.strip(), request.body)
     except DatabaseAway:
-        return HTTPResponse(status=_TRY_AGAIN)
-    return HTTPResponse(status=204 if taken else 401)
+        return text("", status=_TRY_AGAIN)
+    return HTTPResponse(status=204) if taken else text("", status=401)
 
 
 async def meeting_ended(request: Request, path: str, token: str) -> HTTPResponse:
@@ -50,7 +51,7 @@ async def meeting_ended(request: Request, path: str, token: str) -> HTTPResponse
     try:
         generation = await callbacks.meeting_ended(worker.services, path, token, request.query_string)
     except DatabaseAway:
-        return HTTPResponse(status=_TRY_AGAIN)
+        return text("", status=_TRY_AGAIN)
     if generation is None:
         raise UnsupportedRequest
     worker.snapshot.forget(generation)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from sanic import HTTPResponse
-from sanic.response import html
+from sanic.response import html, text
 
 from scalelite.errors import ChecksumError
 from scalelite.flows import dialin
@@ -34,14 +34,14 @@ async def fsapi(request: Request) -> HTTPResponse:
     host = host_of(request, settings)
     password = settings.dialin_password
     if password is None or not worker.snapshot.declared.serves(host):
-        return HTTPResponse(status=403)
+        return text("", status=403)
     if password and not _authenticated(request.headers.get("authorization", ""), password):
         realm = {"WWW-Authenticate": f'Basic realm="{settings.url_host or "scalelite"}"'}
         return html("HTTP Basic: Access denied.\n", status=401, headers=realm)
     try:
         body = await dialin.answer(worker.services, worker.snapshot, host, _form(request))
     except ChecksumError:
-        return HTTPResponse(status=403)
+        return text("", status=403)
     return HTTPResponse(body, content_type=XML)
 
 

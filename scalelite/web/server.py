@@ -18,6 +18,7 @@ from scalelite.flows.callbacks import deliver_forever
 from scalelite.flows.poll import poll_forever
 from scalelite.web import create_app
 from scalelite.web.metrics import sharing
+from scalelite.web.protocol import StrictProtocol
 from scalelite.web.supervisor import Program, Supervisor
 from scalelite.wiring import open_services
 
@@ -69,7 +70,10 @@ async def _work(settings: Settings, conninfo: str, listener: socket.socket) -> N
     stop = stop_event()
     app = create_app(settings, conninfo)
     server: Any = await app.create_server(
-        sock=listener, return_asyncio_server=True, asyncio_server_kwargs={"start_serving": False}
+        sock=listener,
+        protocol=StrictProtocol,
+        return_asyncio_server=True,
+        asyncio_server_kwargs={"start_serving": False},
     )
     await server.startup()
     await server.before_start()

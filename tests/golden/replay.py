@@ -43,6 +43,7 @@ from scalelite.store import runtime
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
 from scalelite.web import create_app
+from scalelite.web.protocol import StrictProtocol
 from tests.golden.situations import TENANTS, Situation, begins_anew, situation
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ async def replaying(conninfo: str, environment: dict[str, str]) -> AsyncIterator
     app = create_app(settings, conninfo, name=f"replay-{uuid.uuid4().hex}")
     listener = socket.create_server(("127.0.0.1", 0))
     app.config.TOUCHUP = False  # it rewrites its own functions, once a process
-    server: Any = await app.create_server(sock=listener, return_asyncio_server=True)
+    server: Any = await app.create_server(sock=listener, protocol=StrictProtocol, return_asyncio_server=True)
     await server.startup()
     await server.before_start()
     try:

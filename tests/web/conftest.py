@@ -30,6 +30,7 @@ from scalelite.sim import simulate
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
 from scalelite.web import create_app
+from scalelite.web.protocol import StrictProtocol
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ class Cluster:
     async def apply(self, *, wait: bool = True) -> None:
         """Make the cluster what is declared; waits until all services know it, unless told otherwise."""
         wanted = Declared(dict(self.specs))
-        planned = await reconcile.plan(self.connection, wanted, "cordon")
+        planned = await reconcile.plan(self.connection, wanted, "force")
         applied = await reconcile.apply(
             self.connection, wanted, planned.plan, Author("tests"), uuid.uuid4, lock_timeout_s=5
         )
@@ -325,7 +326,7 @@ async def serving(environment: Mapping[str, str], conninfo: str) -> AsyncIterato
     app = create_app(read_settings(environment), conninfo, name=f"tests-{uuid.uuid4().hex}")
     app.config.TOUCHUP = False  # it rewrites its own functions, once a process
     listener = socket.create_server(("127.0.0.1", 0))
-    server: Any = await app.create_server(sock=listener, return_asyncio_server=True)
+    server: Any = await app.create_server(sock=listener, protocol=StrictProtocol, return_asyncio_server=True)
     await server.startup()
     await server.before_start()
     connector = aiohttp.TCPConnector(limit=0)

@@ -1,0 +1,83 @@
+"""HTTP as strict as a service behind a proxy needs it: where Sanic would guess, a 400 and a closed connection.
+
+Two readers that frame a request differently can be made to see two different requests. And a client that sends a byte
+now and then must not hold a connection for ever. Neither class touches a method that Sanic rewrites at its start.
+"""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from sanic.exceptions import BadRequest
+from sanic.http import Http, Stage
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+if TYPE_CHECKING:
+    from sanic import Request
+
+REQUEST_TIMEOUT_S: Final = 10.0
+# Whoever sends more slowly than this runs into a time-out, however steadily.
+SLOWEST_BYTES_PER_S: Final = 16 << 10
+
+# Request line and headers, without the empty line: no bare CR or LF, no NUL, no folded lines, no space before a colon.
+_HEAD: Final = re.compile(
+    rb"[!-~]++ [!-~]++ HTTP/1\.[01](?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
+)
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+_SIZES: Final = {10: re.compile(r"[0-9]{1,18}"), 16: re.compile(r"[0-9A-Fa-f]{1,15}")}
+
+
+def check_head(request: Request) -> None:
+    """Raise BadRequest for a head that another reader might read otherwise."""
+    hosts = request.headers.getall("host", [])
+    if (
+        not _HEAD.fullmatch(request.head)
+        or len(hosts) > 1
+        or (not hosts and request.version != "1.0")
+        or not all(_HOST.fullmatch(host) for host in hosts)
+        or ("transfer-encoding" in request.headers and request.version == "1.0")
+    ):
+        raise BadRequest("Bad Request")
+
+
+class StrictHttp(Http):
+    """One connection's requests; sizes are digits and nothing else."""
+
+    async def http1_request_header(self) -> None:
+        """Read a head, and refuse it if it is not plain; what follows it is not read then."""
+        await super().http1_request_header()  # type: ignore[no-untyped-call]
+        try:
+            check_head(self.request)
+        except BadRequest:
+            self.request_body = None
+            raise
+
+    @staticmethod
+    def _safe_int(value: str, base: int = 10) -> int:
+        """Return a size; raises ValueError."""
+        if not _SIZES[base].fullmatch(value):
+            raise ValueError
+        return int(value, base)
+
+
+class StrictProtocol(HttpProtocol):
+    """Gives a request its time as a whole, and more for a large body, instead of anew with each byte."""
+
+    HTTP_CLASS = StrictHttp
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; within a request they buy time at the slowest rate that is allowed."""
+        http, began = self.http, self._time
+        under_way = http is not None and http.stage in {Stage.REQUEST, Stage.HANDLER}
+        super().data_received(data)
+        if under_way:
+            self._time = min(monotonic(), began + len(data) / SLOWEST_BYTES_PER_S)
+
+    def check_timeouts(self) -> None:
+        """Cut off what takes too long; Sanic would answer, and then wait for the rest of the body for ever."""
+        http = self.http
+        if http is not None and http.stage is Stage.HANDLER and monotonic() - self._time > self.response_timeout:
+            http.request_body = None
+        super().check_timeouts()  # type: ignore[no-untyped-call]
