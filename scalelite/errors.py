@@ -195,6 +195,13 @@ class ScopeTooNarrow(ScaleliteError):
         super().__init__(f"this needs a token of the scope {needed}")
 
 
+class UpdateImpossible(ScaleliteError):
+    """An inventory cannot be edited so that it says what is live; it was left as it is."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"nothing was written: {reason}", hint="edit the inventory by hand, and look at its plan")
+
+
 class ApplyFailed(ScaleliteError):
     """An apply ran into an error and was rolled back: nothing was written."""
 

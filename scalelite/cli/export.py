@@ -37,13 +37,32 @@ _CHOICES: Final = (
 @click.option("--env-file", type=click.Path(path_type=Path), help="With --secrets env: a file of the values.")
 @vault_options
 @click.option("--verbose", is_flag=True, help="Add what was observed: state, load, online, bbb_version.")
-def export(output: str | None, sections: str, way: Way | None, env_file: Path | None, verbose: bool) -> None:
+@click.option("--update", multiple=True, metavar="PATH", help="Edit this inventory so that it says what is live.")
+@click.option("-y", "--yes", is_flag=True, help="With --update: do not ask.")
+def export(
+    output: str | None,
+    sections: str,
+    way: Way | None,
+    env_file: Path | None,
+    verbose: bool,
+    update: tuple[str, ...],
+    yes: bool,
+) -> None:
     """Write the live cluster as an inventory, of which a plan says that there are no changes.
+
+    With --update, existing files are edited in place: the lines of what differs alone. The edits are shown, and proved
+    on a copy first.
 
     \b
     Example: scalelite export --secrets env --env-file secrets.env -o inventories/production/
+             scalelite export --update inventories/production
     """
     settings = settings_of_process()
+    if update:
+        if output or env_file or verbose or way in {"env", "omit"}:
+            raise UsageError("--update goes with --secrets vault or plain alone", hint="export writes new files")
+        _update(settings, update, way, ask=not yes)
+        return
     chosen = _sections(sections)
     way, protect, environment = _protection(settings, way)
     if env_file is not None and environment is None:
@@ -57,6 +76,18 @@ def export(output: str | None, sections: str, way: Way | None, env_file: Path | 
         write_whole(env_file, environment.file(), private=True)
         click.echo(f"Wrote {env_file}", err=True)
     _write(output, texts, private=way == "plain")
+
+
+def _update(settings: Settings, paths: tuple[str, ...], way: Way | None, *, ask: bool) -> None:
+    """A way to write secrets is needed only where one is written."""
+    from scalelite.cli.update import bring_home  # noqa: PLC0415 - only for this
+
+    def protect(secrets: Sequence[Placed]) -> Sequence[str | Written | None]:
+        return _protection(settings, way)[1](secrets) if secrets else ()
+
+    if "-" in paths:
+        raise UsageError("standard input cannot be edited", hint="name a file or a folder")
+    bring_home(settings, paths, with_connection(settings, _read, doing="export").declared, protect, ask=ask)
 
 
 async def _read(connection: Connection) -> Live:

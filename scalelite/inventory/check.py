@@ -135,7 +135,7 @@ class Checker:
         for name, entry in tree.items():
             mark, path = tree.marks[name], ("servers", ranges.get(name, name))
             if self._is_map(entry, path, mark):
-                keys, free = groups.resolve(name, entry)
+                keys, free = groups.resolve(name, entry, of_range=name in ranges)
                 names = self._enter(keys, free, path, {"id": name}, "server", group_names=groups.of(name))
                 self._server(name, self._renderer.value(keys, path, mark, names), mark, path)
 

@@ -197,12 +197,13 @@ def _lines(tree: Tree, indent: str) -> Iterator[str]:
 
 
 def _value(head: str, value: Any, indent: str) -> Iterator[str]:
-    first, *others = _form(value).split("\n")
+    first, *others = form(value).split("\n")
     yield f"{head} {first}"
     yield from (indent + line for line in others)
 
 
-def _form(value: Any) -> str:
+def form(value: Any) -> str:
+    """Return a scalar as YAML."""
     match value:
         case Written(text):
             return text
@@ -217,9 +218,14 @@ def _form(value: Any) -> str:
     raise TypeError(f"no YAML for a {type(value).__name__}")
 
 
+def is_template(text: str) -> bool:
+    """Say whether a text would be rendered as a template."""
+    return _TEMPLATE.search(text) is not None
+
+
 def scalar(text: str) -> str:
     """Return a text as it is written: always read back as this text, and never as a template."""
-    return f"!unsafe {quoted(text)}" if _TEMPLATE.search(text) else quoted(text)
+    return f"!unsafe {quoted(text)}" if is_template(text) else quoted(text)
 
 
 def quoted(text: str) -> str:

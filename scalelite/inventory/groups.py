@@ -93,8 +93,11 @@ class Groups:
                 open_names += self._parents[name]
         return found
 
-    def resolve(self, server: str, own: Map) -> Level:
-        """Return a server's keys with their defaults, and its free variables."""
+    def resolve(self, server: str, own: Map, *, of_range: bool = False) -> Level:
+        """Return a server's keys with their defaults, and its free variables.
+
+        The keys of a range are not one server's own: what host_vars say wins over them.
+        """
         if not self._levels:
             return Level(own, NOTHING)
         keys, free = self._base(self.of(server))
@@ -102,12 +105,15 @@ class Groups:
         if not keys and host is None:
             return Level(own, free)
         keys = copied(keys)
+        if of_range:
+            lay_over(keys, own)
         if host is not None:
             lay_over(keys, host.keys)
             if host.free:
                 free = copied(free)
                 lay_over(free, host.free)
-        lay_over(keys, own)
+        if not of_range:
+            lay_over(keys, own)
         return Level(keys, free)
 
     def variables(self, server: str) -> Mapping[str, Mark]:

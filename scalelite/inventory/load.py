@@ -48,6 +48,7 @@ class Inventory:
     groups: Groups = field(default_factory=no_groups)
     # Where each bound of the section `safety` is written.
     safety_places: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[Source, ...] = field(default=(), repr=False)
 
     @property
     def counts(self) -> Mapping[Kind, int]:
@@ -87,14 +88,14 @@ class _Loader:
 
     def __init__(self, problems: _Problems) -> None:
         self._problems = problems
-        self._files: list[SourceFile] = []
+        self._sources: list[Source] = []
         self._tree: Map | None = None
         self._listed: set[str] = set()
         self._ranges: dict[str, str] = {}
 
     def add(self, sources: Sequence[Source]) -> None:
         """Lay the sources of one path over those before."""
-        self._files += [source.file for source in sources]
+        self._sources += sources
         found = (document(source, self._listed, self._problems) for source in sources)
         documents = [expanded(tree, self._ranges, self._problems) for tree in found if tree is not None]
         if documents:
@@ -123,7 +124,9 @@ class _Loader:
             problems("SL102", (), message, tree.mark)
         listed = frozenset(self._listed & tree.get("servers", NOTHING).keys())
         wanted = Declared(checker.objects, sections, checker.places)
-        return Inventory(wanted, checker.safety, tuple(self._files), (), listed, groups, checker.safety_places)
+        files = tuple(source.file for source in self._sources)
+        places, sources = checker.safety_places, tuple(self._sources)
+        return Inventory(wanted, checker.safety, files, (), listed, groups, places, sources)
 
 
 # --- problems --------------------------------------------------------------------------------------------------------

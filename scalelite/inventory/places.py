@@ -23,6 +23,10 @@ class Places(Mapping[tuple[Key, str], Place]):
         """Take the marks of an object."""
         self._marks[key] = mark, fields
 
+    def marks_of(self, key: Key) -> tuple[Mark, Mapping[str, Mark]]:
+        """Return the mark of an object and those of its fields."""
+        return self._marks[key]
+
     def __getitem__(self, name: tuple[Key, str]) -> Place:
         key, field = name
         mark, fields = self._marks[key]
