@@ -60,3 +60,14 @@ def test_explain_prints_the_page_of_a_code(scalelite: Command) -> None:
     assert shown.startswith("SL112: A number is outside of its range.\n")
     assert "Wrong:" in shown
     assert "there is no code SL999" in scalelite("explain", "SL999", status=64).stderr
+
+
+@pytest.mark.shows("inventory: validate")
+def test_a_warning_is_told_and_counted_and_no_error(scalelite: Command) -> None:
+    scalelite.inventory('servers: {a: {secret: x}}\ngroups: {large: {servers: ["b*"]}}\n')
+    done = scalelite("validate", "--brief", "inv.yml")
+    assert done.stderr.startswith("inv.yml:2:28: warning[SL142] groups.large.servers[0]: ")
+    assert done.stderr.endswith("\n1 warning in the inventory\n")
+    assert done.stdout.endswith("  valid\n")
+    document = json.loads(scalelite("validate", "--format", "json", "inv.yml").stdout)
+    assert (document["valid"], document["warning_count"]) == (True, 1)
