@@ -6,6 +6,7 @@ again, and need no second tree in memory.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -42,6 +43,7 @@ _CORE: Final = "tag:yaml.org,2002:"
 _TYPES: Final[dict[str, type]] = {
     f"{_CORE}int": int, f"{_CORE}float": float, f"{_CORE}bool": bool, f"{_CORE}null": type(None),
 }  # fmt: skip
+_KNOWN_TAG: Final = re.compile(r"int|float|bool|null|str|map|seq|binary|timestamp|set|omap|pairs|python/[a-z/]+:[\w.]+")
 _TEXT_TAGS: Final = frozenset({"!", f"{_CORE}str"})
 
 
@@ -183,9 +185,11 @@ class _Builder:
         return BROKEN
 
     def unknown_tag(self, tag: str, mark: Mark, path: Path) -> None:
-        shown = f"!!{tag.removeprefix(_CORE)}" if tag.startswith(_CORE) else tag
-        what = "does not fit this value" if tag in _TYPES else "is not allowed"
-        self.report("SL108", path, f"the tag {shown} {what}. Remove it; only !vault and !unsafe are known.", mark)
+        name = tag.removeprefix(_CORE)
+        # Of others nothing is shown: it may be a secret that begins with '!'.
+        shown = f"the tag !!{name}" if tag.startswith(_CORE) and _KNOWN_TAG.fullmatch(name) else "this tag"
+        what = "does not fit this value" if tag in _TYPES else "is not allowed; only !vault and !unsafe are"
+        self.report("SL108", path, f"{shown} {what}. Remove it, or put a text that begins with '!' in quotes.", mark)
 
     def collection(self, event: Any, mark: Mark, path: Path) -> Any:
         if len(path) >= MAX_DEPTH:

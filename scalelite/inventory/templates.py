@@ -30,7 +30,12 @@ _ENV_LOOKUP: Final = re.compile(
 def names_env(text: str) -> bool:
     """Tell whether a text only names a variable of the environment, without a default: it holds no secret itself."""
     match = _ENV_LOOKUP.fullmatch(text)
-    return match is not None and not (match[3] or match[4])
+    return match is not None and is_env_name(match[1] or match[2]) and not (match[3] or match[4])
+
+
+def is_env_name(name: str) -> bool:
+    """Tell whether a text looks like the name of a variable, and not like a secret in its place."""
+    return re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) is not None
 
 
 class TemplateProblem(Exception):
@@ -76,7 +81,7 @@ class Lookups:
         if name in self._environment:
             return self._environment[name]
         if default is None:
-            shown = f" {name}" if re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) else ""
+            shown = f" {name}" if is_env_name(name) else ""
             raise TemplateProblem(
                 "SL132",
                 f"the environment variable{shown} is not set. Set it or add a default: lookup('env', ..., default='').",

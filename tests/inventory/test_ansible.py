@@ -130,7 +130,7 @@ def members(listed: dict[str, Any], group: str) -> set[str]:
 
 
 @pytest.mark.shows("inventory: precedence", "issue B: Ansible's precedence")
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(generated=inventories())
 def test_variables_and_groups_are_those_of_ansible(tmp_path: Path, generated: Generated) -> None:
     for name, write in (("ours", ours), ("ansible", ansibles)):
