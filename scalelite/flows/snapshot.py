@@ -152,8 +152,8 @@ class Snapshot:
 
     async def _renew_statuses(self, connection: Connection) -> None:
         self._polled, changed = await runtime.load_statuses(connection, self._polled)
-        self.statuses.update((status.server, status) for status in changed)
         self._holds = await runtime.load_holds(connection)
+        self.statuses.update((status.server, status) for status in changed)
         self._choose_takers()
 
     def _choose_takers(self) -> None:
