@@ -11,14 +11,21 @@ from typing import Final
 
 # The last line of defence: nobody should log these, but a library's message may.
 _SECRETS: Final = re.compile(
-    r"(?P<name>checksum|secret|password|moderatorPW|attendeePW|token)(?P<sign>=|%3D|['\"]?: ?['\"]?)[^&\s'\",]+|(?<=://)[^/@\s]+@",
+    r"(?P<name>checksum|secret|password|moderatorPW|attendeePW|token)(?P<sign>=|%3D|['\"]?: ?['\"]?)[^&\s'\",]+"
+    r"|(?P<user>(?<=://)[^/@\s]+@)"
+    # A checksum or a token; record ids look like one, and a time.
+    r"|(?<![0-9A-Za-z])[0-9A-Fa-f]{40,128}(?![0-9A-Za-z]|-[0-9])",
     re.IGNORECASE,
 )
 
 
 def scrub(text: str) -> str:
     """Return the text without checksums, passwords, tokens and credentials in URLs."""
-    return _SECRETS.sub(lambda found: f"{found['name']}{found['sign']}********" if found["name"] else "", text)
+    return _SECRETS.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return "" if found["user"] else f"{found['name'] or ''}{found['sign'] or ''}********"
 
 
 class Formatter(logging.Formatter):
