@@ -16,6 +16,7 @@ from scalelite.cli.session import (
     ask_to_apply,
     read_inventory,
     settings_of_process,
+    vault_options,
     with_connection,
 )
 from scalelite.core import show, show_history
@@ -122,6 +123,7 @@ def blame(address: str, style: Style) -> None:
 @click.command()
 @click.argument("number", type=click.IntRange(0), metavar="N")
 @click.option("-i", "--inventory", multiple=True, metavar="PATH", help="Has the secrets that were not kept.")
+@vault_options
 @click.option(
     "--mode",
     type=click.Choice(["keep", "cordon"]),

@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
-from difflib import unified_diff
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,10 +56,11 @@ def bring_home(settings: Settings, paths: Sequence[str], live: Declared, protect
 
 
 def _differences(found: Update) -> Iterator[str]:
-    for path, text in found.files.items():
-        before, after = found.before[path].splitlines(keepends=True), (text or "").splitlines(keepends=True)
-        for line in unified_diff(before, after, path, path if text is not None else "/dev/null"):
-            yield line if line.endswith("\n") else f"{line}\n"
+    for path, changed in found.hunks.items():
+        for hunk in changed:
+            yield f"{path}:{hunk.line}\n"
+            yield from (f"-{line}\n" for line in hunk.before.splitlines())
+            yield from (f"+{line}\n" for line in hunk.after.splitlines())
 
 
 def _masked(text: str, loaded: Inventory, live: Declared) -> str:

@@ -87,6 +87,41 @@ def spliced(text: str, splices: Iterable[Splice]) -> str:
     return "".join([*parts, text[done:]])
 
 
+class Hunk(NamedTuple):
+    """Whole lines, from a line (from 1) on, and what stands in their place."""
+
+    line: int
+    before: str
+    after: str
+
+
+def hunks(text: str, splices: Iterable[Splice]) -> list[Hunk]:
+    """Return the lines that splices change; a general search for differences would take longer than all the rest."""
+    groups: list[tuple[int, int, list[Splice]]] = []
+    for splice in sorted(splices, key=lambda splice: (splice.start, splice.end)):
+        start = text.rfind("\n", 0, splice.start) + 1
+        end = splice.end if splice.end > start and text[splice.end - 1] == "\n" else _line_end(text, splice.end)
+        if splice.start == splice.end == start and splice.text.endswith("\n"):
+            end = start  # whole lines that are added
+        if groups and start <= groups[-1][1] and start < end:
+            first, last, parts = groups.pop()
+            groups.append((first, max(last, end), [*parts, splice]))
+        else:
+            groups.append((start, end, [splice]))
+    return [_hunk(text, *group) for group in groups]
+
+
+def _hunk(text: str, start: int, end: int, splices: list[Splice]) -> Hunk:
+    part = text[start:end]
+    moved = [Splice(splice.start - start, splice.end - start, splice.text) for splice in splices]
+    return Hunk(text.count("\n", 0, start) + 1, part, spliced(part, moved))
+
+
+def _line_end(text: str, offset: int) -> int:
+    end = text.find("\n", offset)
+    return len(text) if end < 0 else end + 1
+
+
 class Layout:
     """The nodes of one file."""
 
@@ -139,10 +174,6 @@ class Layout:
         """Return in which column, from 0, a character stands."""
         return offset - (self.text.rfind("\n", 0, offset) + 1)
 
-    def _line_end(self, offset: int) -> int:
-        end = self.text.find("\n", offset)
-        return len(self.text) if end < 0 else end + 1
-
     def replace(self, node: Node, text: str) -> Splice:
         """Put another value in place of a node's."""
         gap = " " if node.start > node.key and self.text[node.start - 1] == ":" else ""
@@ -161,7 +192,7 @@ class Layout:
             if not line.lstrip().startswith("#") or len(line) - len(line.lstrip()) != indent:
                 break
             start = above
-        return Splice(start, self._line_end(node.end), "")
+        return Splice(start, _line_end(self.text, node.end), "")
 
     def _remove_from_flow(self, node: Node, siblings: list[Node]) -> Splice:
         at = siblings.index(node)
@@ -177,7 +208,7 @@ class Layout:
             return Splice(item.end, item.end, f", {text}") if is_last else Splice(item.key, item.key, f"{text}, ")
         dash = self.text.rfind("-", 0, item.start)
         line = f"{' ' * self.column(dash)}- {text}{self.newline}"
-        where = self._line_end(item.end) if is_last else self.text.rfind("\n", 0, dash) + 1
+        where = _line_end(self.text, item.end) if is_last else self.text.rfind("\n", 0, dash) + 1
         return Splice(where, where, line)
 
     def insert(self, into: Node, text: str) -> Splice:
@@ -189,7 +220,7 @@ class Layout:
             start = len(self.text[: into.start].rstrip(" "))
             return Splice(start, into.end, self.newline + self._indented(text, indent).rstrip("\r\n"))
         indent = self.column(into.children[0].key)
-        at = self._line_end(into.end)
+        at = _line_end(self.text, into.end)
         lines = self._indented(text, indent)
         if at == len(self.text) and not self.text.endswith("\n"):
             return Splice(at, at, self.newline + lines.rstrip("\r\n"))

@@ -18,7 +18,8 @@ from scalelite.core.model import SECTION_OF, SENTINEL_TENANT, Declared, Key, Kin
 from scalelite.core.plan import settled
 from scalelite.inventory import dump
 from scalelite.inventory.dump import Tree, Written
-from scalelite.inventory.layout import Layout, Node, Splice, spliced
+from scalelite.inventory.layout import Hunk, Layout, Node, Splice, hunks, spliced
+from scalelite.inventory.load import without_gc
 from scalelite.inventory.places import Places
 
 if TYPE_CHECKING:
@@ -36,10 +37,13 @@ _HOST_VARS: Final = "host_vars"
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The new texts of files, by path (None: the file goes); what is worth saying, and what cannot be written."""
+    """The new texts of files, by path (None: the file goes), and the lines that change.
+
+    `notes` are worth saying, `problems` cannot be written.
+    """
 
     files: Mapping[str, str | None]
-    before: Mapping[str, str]
+    hunks: Mapping[str, Sequence[Hunk]]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -50,9 +54,10 @@ def update(inventory: Inventory, live: Declared, protect: Protect, folders: Iter
     `protect` says how new secrets are written, `folders` which of the inventory's paths are some.
     """
     editor = _Editor(inventory, live, protect, frozenset(folders))
-    for key, before, after in _differences(inventory.wanted, live):
-        editor.edit(key, before, after)
-    return editor.done()
+    with without_gc():
+        for key, before, after in _differences(inventory.wanted, live):
+            editor.edit(key, before, after)
+        return editor.done()
 
 
 def _differences(wanted: Declared, live: Declared) -> Iterator[tuple[Key, AnySpec | None, AnySpec | None]]:
@@ -327,14 +332,18 @@ class _Editor:
     def done(self) -> Update:
         """Return the new texts."""
         texts: dict[str, str | None] = {}
+        changed: dict[str, Sequence[Hunk]] = {}
         for path, file in self._files.items():
-            splices = [*file.splices, *self._inserted(file), *_emptied(file)]
-            if splices:
+            if splices := [*file.splices, *self._inserted(file), *_emptied(file)]:
                 texts[path] = spliced(file.layout.text, splices)
-        texts |= {path: f"{dump.yaml(tree)}" for path, tree in self._host_vars.items()}
-        texts |= dict.fromkeys(self._gone)
-        before = {path: self._sources[path].text if path in self._sources else "" for path in texts}
-        return Update(texts, before, tuple(self._notes), tuple(self._problems))
+                changed[path] = hunks(file.layout.text, splices)
+        for path, tree in self._host_vars.items():
+            texts[path] = dump.yaml(tree)
+            changed[path] = [Hunk(1, "", dump.yaml(tree))]
+        for path in self._gone:
+            texts[path] = None
+            changed[path] = [Hunk(1, self._sources[path].text, "")]
+        return Update(texts, changed, tuple(self._notes), tuple(self._problems))
 
     def _inserted(self, file: _File) -> Iterator[Splice]:
         for node, tree in sorted(file.inserts.items(), key=lambda pair: -pair[0].depth):

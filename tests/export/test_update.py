@@ -17,11 +17,12 @@ from scalelite.inventory.update import Update, update
 from tests.export.states import declared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from random import Random
 
     from scalelite.core.model import AnySpec
+    from scalelite.inventory.layout import Hunk
 
     Objects = dict[Key, AnySpec]
 
@@ -85,6 +86,8 @@ class Home:
         found = update(self.load(), live, protect.in_clear, [self.folder])
         for path, text in found.files.items():
             place = self.folder / path
+            before = place.read_bytes().decode() if place.exists() else ""
+            assert rebuilt(before, found.hunks[path]) == (text or ""), "what is shown is what is written"
             if text is None:
                 place.unlink()
             else:
@@ -96,6 +99,17 @@ class Home:
 
     def text(self, name: str = "main.yml") -> str:
         return (self.folder / name).read_bytes().decode()
+
+
+def rebuilt(before: str, hunks: Sequence[Hunk]) -> str:
+    lines = before.split("\n")
+    parts, done = [], 0
+    for hunk in hunks:
+        start = sum(len(line) + 1 for line in lines[: hunk.line - 1])
+        assert before.startswith(hunk.before, start)
+        parts += [before[done:start], hunk.after]
+        done = start + len(hunk.before)
+    return "".join([*parts, before[done:]])
 
 
 @pytest.fixture
