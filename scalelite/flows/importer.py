@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 SETTLED_S: Final = 5.0
 # One whose end is missing may still be on its way, on a slow or broken line.
 _ABANDONED_S: Final = 3600.0
+# Archives that are imported at the same time: most of it is waiting for the disk.
+_AT_ONCE: Final = 4
 _LEFT_OVER_S: Final = 86400.0
 # A rename, or a copy where the folders are on different file systems.
 _LONGEST_PLACING_S: Final = 900.0
@@ -76,11 +78,21 @@ async def tidy(services: Services) -> None:
 
 
 async def import_waiting(services: Services, settled_s: float = SETTLED_S) -> list[Outcome]:
-    """Import all archives that are complete; raises DatabaseAway."""
+    """Import all archives that are complete, a few at a time; raises DatabaseAway."""
     now_s = services.now_ms() / 1000
     waiting = await asyncio.to_thread(spool_of(services).waiting, now_s - settled_s)
-    outcomes = [await import_archive(services, archive) for archive in waiting]
-    return [outcome for outcome in outcomes if outcome]
+    outcomes: list[Outcome] = []
+
+    async def work() -> None:
+        while waiting:
+            if outcome := await import_archive(services, waiting.pop(0)):
+                outcomes.append(outcome)
+
+    ends = await asyncio.gather(*(work() for _ in range(_AT_ONCE)), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return outcomes
 
 
 async def import_archive(services: Services, archive: Path) -> Outcome | None:
