@@ -1,0 +1,94 @@
+"""Mode force: cordon, end the meetings, remove; with a result for each meeting, and nothing ended twice."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scalelite.core.model import Declared, Key, Kind
+from scalelite.flows import force, reconcile
+from scalelite.flows.reconcile import Acting, Request
+from scalelite.store.specs import Author
+from tests.web.conftest import cluster as cluster  # noqa: PLC0414 - a fixture
+
+if TYPE_CHECKING:
+    from scalelite.flows.force import Forced
+    from tests.web.conftest import Cluster, Service
+
+ALLOW = {"removals": 1}
+
+
+async def with_meetings(cluster: Cluster, count: int = 6) -> Service:
+    """Three servers, and meetings of both tenants on all of them."""
+    service = await cluster.start(3)
+    for number in range(count):
+        assert (await service.create(f"m{number}", tenant=f"tenant{number % 2 + 1}")).succeeded
+    await cluster.poll()
+    return service
+
+
+async def forced(cluster: Cluster, *, without: int = 0, disable: bool = False) -> Forced:
+    """Apply an inventory that lacks a server, or has it disabled, in mode force."""
+    key = Key(Kind.SERVER, cluster.servers[without].name)
+    specs = {name: spec for name, spec in cluster.specs.items() if name != key}
+    if disable:
+        specs[key] = cluster.specs[key].model_copy(update={"state": "disabled"})
+    request = Request(Declared(specs), mode="force", allow=ALLOW)
+    planned = await reconcile.compare(cluster.connection, request)
+    assert planned.applyable
+    assert [ending.key for ending in planned.plan.endings] == [key]
+    acting = Acting(Author("t"), uuid.uuid4)
+    return await force.carry_out(await cluster.poller(), cluster.connection, request, planned, acting)
+
+
+@pytest.mark.shows("plan: mode force")
+async def test_force_ends_the_meetings_of_all_tenants_and_removes_the_server(cluster: Cluster) -> None:
+    await with_meetings(cluster)
+    gone = cluster.servers[0]
+    mine = sorted(meeting_id for meeting_id, server, _ in await cluster.meetings() if server == gone.name)
+    done = await forced(cluster)
+    assert sorted(end.meeting.meeting_id for end in done.ends) == mine
+    assert {end.outcome for end in done.ends} == {"ended"}
+    assert not done.applied.left
+    assert not gone.meetings
+    assert gone.request_counts["end"] == len(mine), "nothing is ended twice"
+    assert gone.name not in await cluster.rows()
+    assert {server for _, server, _ in await cluster.meetings()} == {server.name for server in cluster.servers[1:]}
+    cursor = await cluster.connection.execute("SELECT count(*) AS count FROM revision")
+    numbers = await cursor.fetchone()
+    assert numbers == {"count": 3}, "the inventory, the cordon, the removal"
+
+
+@pytest.mark.shows("plan: mode force, a server that cannot be reached")
+async def test_meetings_of_a_server_that_cannot_be_reached_are_forgotten_and_unknown(cluster: Cluster) -> None:
+    await with_meetings(cluster)
+    cluster.servers[0].fail("refuse")
+    done = await forced(cluster)
+    assert {end.outcome for end in done.ends} == {"unknown"}
+    assert not done.applied.left
+    assert cluster.servers[0].name not in await cluster.rows()
+
+
+@pytest.mark.shows("plan: something left")
+async def test_what_a_server_refuses_to_end_is_left_and_named_and_the_server_stays_cordoned(cluster: Cluster) -> None:
+    await with_meetings(cluster)
+    server = cluster.servers[0]
+    server.fail("checksum_error", calls=("end",))
+    done = await forced(cluster)
+    assert {end.outcome for end in done.ends} == {"refused"}
+    assert done.applied.left == (f"server/{server.name}",)
+    assert (await cluster.rows())[server.name].state == "cordoned"
+    server.heal()
+    again = await forced(cluster)
+    assert {end.outcome for end in again.ends} == {"ended"}
+    assert server.name not in await cluster.rows()
+
+
+@pytest.mark.shows("plan: state disabled with meetings")
+async def test_force_disables_a_server_after_its_meetings_have_ended(cluster: Cluster) -> None:
+    await with_meetings(cluster)
+    done = await forced(cluster, disable=True)
+    assert {end.outcome for end in done.ends} == {"ended"}
+    assert (await cluster.rows())[cluster.servers[0].name].state == "disabled"
