@@ -7,6 +7,7 @@ import json
 import logging
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,7 +16,7 @@ import pytest
 from scalelite import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CANARY = "canary-0123456789abcdef"
@@ -37,9 +38,10 @@ class Done:
 class Here:
     """Runs commands; no secret may be in what they print or write."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str, environ: Callable[[str, str], None]) -> None:
         self.folder = folder
         self.database = database
+        self.environ = environ
 
     def write(self, text: str, name: str = "inv.yml") -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +74,11 @@ class Here:
 
 
 @pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+@pytest.fixture
 def here(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
     monkeypatch.chdir(tmp_path)
     for name, value in {"DATABASE_URL": database, "SCALELITE_ACTOR": "tester", "LOG_LEVEL": "error"}.items():
@@ -79,6 +86,6 @@ def here(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.delenv("SCALELITE_INVENTORY", raising=False)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    yield Here(tmp_path, database)
+    yield Here(tmp_path, database, monkeypatch.setenv)
     root.handlers[:] = handlers
     root.setLevel(level)
