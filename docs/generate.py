@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,8 @@ from scalelite.web.rest_table import OPERATIONS
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+# As the commands have it themselves: click keeps the option of help that a command made first.
+_HELP: Any = {"terminal_width": 100, "max_content_width": 100, "help_option_names": ["-h", "--help"]}
 REFERENCE = Path(__file__).parent / "reference"
 
 
@@ -54,11 +56,12 @@ def commands_page() -> str:
         "Exit statuses: 0 done, 1 unexpected, 2 changes (only with `--detailed-exitcode`), 3 invalid inventory,",
     ]
     parts += [
-        "4 stale plan, 5 refused by a guard, 6 lock not had, 7 apply rolled back, 64 wrong usage, 130 interrupted.",
+        "4 stale plan, 5 refused by a guard, 6 lock not had, 7 apply rolled back, 9 done in part, 64 wrong usage,",
+        "130 interrupted.",
         "",
     ]
     for path, command in _walk(cli, ("scalelite",)):
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+        context = click.Context(command, info_name=" ".join(path), **_HELP)
         parts += [f"## {' '.join(path)}", "", "```", command.get_help(context).rstrip(), "```", ""]
     return "\n".join(parts)
 

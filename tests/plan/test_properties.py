@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EVERY_EXAMPLE = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 AUTHOR = Author("tests", "", {"inventory": []})
-ALL_SECTIONS = frozenset({"servers", "tenants", "cluster"})
+ALL_SECTIONS = Declared({}).sections
 
 
 def unprotected(state: Declared) -> Declared:
