@@ -122,15 +122,16 @@ async def panic(
     keep_state: bool = False,
     skip_end_calls: bool = False,
     why: str = "panic",
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Panicked:
     """Hold a server disabled, end the meetings of all tenants on it, and forget them, whether or not it answers.
 
     A meeting whose end is unknown leaves a tombstone: it is ended when the server answers again. A second run finds
-    nothing to do. Raises NotDeclared.
+    nothing to do. Raises NotDeclared, LockTimeout.
     """
     async with services.database.dedicated() as connection:
         server = commands.server_of((await read_live(connection)).declared, server_id)
-        acting = Acting(connection, author, services.new_id)
+        acting = Acting(connection, author, services.new_id, lock_timeout_s)
         wish = commands.set_state(server_id, "disabled", why)
         changed = Changed(0) if keep_state else await change(acting, wish)
     ends = await _end_all(services, server, _ENDING_S, ask=not skip_end_calls)

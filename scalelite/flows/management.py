@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from scalelite.core.commands import Wish
-    from scalelite.core.model import ServerSpec, TenantSpec
+    from scalelite.core.model import Declared, ServerSpec, TenantSpec
     from scalelite.flows.services import Services
     from scalelite.flows.status import ServerRow
 
 # Every answer comes within 12 s: a writer waits for another's lock for less than that.
 _LOCK_S: Final = 5.0
 _WRITE_S: Final = 10.0
+_PANIC_LOCK_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +69,24 @@ async def server(services: Services, server_id: str) -> ServerView:
 
 async def tenants(services: Services) -> list[TenantView]:
     """Return all tenants, by name."""
-    async with services.database.use() as connection:
-        declared = (await admin.read_live(connection)).declared
-    found = []
-    for spec in commands.tenants(declared):
-        lrs = declared.objects.get(Key(Kind.LRS, spec.name))
-        found.append(TenantView(spec, lrs if isinstance(lrs, LrsSpec) else None))
-    return found
+    declared = await _declared(services)
+    return [_tenant(declared, spec) for spec in commands.tenants(declared)]
 
 
 async def tenant(services: Services, name_or_id: str) -> TenantView:
     """Return one tenant; raises NotDeclared."""
-    for view in await tenants(services):
-        if name_or_id.lower() in {view.spec.name, str(view.spec.id)}:
-            return view
-    raise NotDeclared("tenant", name_or_id)
+    declared = await _declared(services)
+    return _tenant(declared, commands.tenant_of(declared, name_or_id))
+
+
+async def _declared(services: Services) -> Declared:
+    async with services.database.use() as connection:
+        return (await admin.read_live(connection)).declared
+
+
+def _tenant(declared: Declared, spec: TenantSpec) -> TenantView:
+    lrs = declared.objects.get(Key(Kind.LRS, spec.name))
+    return TenantView(spec, lrs if isinstance(lrs, LrsSpec) else None)
 
 
 async def settings(services: Services, tenant: str = "") -> list[SettingView]:
@@ -122,4 +126,5 @@ async def change(services: Services, actor: str, operation: str, wish: Wish) -> 
 
 async def panic(services: Services, actor: str, server_id: str, **how: Any) -> admin.Panicked:
     """Panic in somebody's name; raises NotDeclared."""
-    return await admin.panic(services, Author(actor, "panicServer", {"api": "panicServer"}), server_id, **how)
+    author = Author(actor, "panicServer", {"api": "panicServer"})
+    return await admin.panic(services, author, server_id, lock_timeout_s=_PANIC_LOCK_S, **how)

@@ -47,8 +47,9 @@ async def update_tenant(call: Call) -> Answer:
     """Change a tenant."""
     new: m.TenantFields = call.params.tenant
     fields = {**({"name": new.name} if new.name else {}), **_tenant_fields(new)}
-    await call.change("updateTenant", commands.update_tenant(call.params.id, fields))
-    return 200, m.TenantWritten(tenant=_tenant(await management.tenant(call.services, call.params.id), call))
+    tenant_id = str((await management.tenant(call.services, call.params.id)).spec.id)  # its name may be another after
+    await call.change("updateTenant", commands.update_tenant(tenant_id, fields))
+    return 200, m.TenantWritten(tenant=_tenant(await management.tenant(call.services, tenant_id), call))
 
 
 def _tenant_fields(new: m.TenantFields) -> dict[str, Any]:

@@ -186,6 +186,16 @@ async def test_an_lrs_is_set_switched_and_removed_and_shows_no_password(cluster:
     assert "lrs_endpoint" not in gone
 
 
+@pytest.mark.shows("bbb-api: management API", "DE-12")
+async def test_a_tenant_that_is_named_by_its_name_can_be_renamed_and_switched_off(cluster: Cluster) -> None:
+    client = await started(cluster)
+    before = said(await client("getTenantInfo", query="id=tenant1"))
+    after = said(await client("updateTenant", {"id": "tenant1", "tenant": {"name": "school", "enabled": False}}))
+    assert after == {"tenant": {**before, "name": "school", "enabled": False}}
+    assert (await client("getTenantInfo", query="id=tenant1")).status == 404
+    assert said(await client("getTenantInfo", query=f"id={before['id']}")) == after["tenant"]
+
+
 @pytest.mark.shows("bbb-api: management API, panicServer", "DR-4", "DR-7")
 async def test_panic_says_what_became_of_each_meeting(cluster: Cluster) -> None:
     client = await started(cluster)
