@@ -6,6 +6,7 @@ Each step is a command that is printed and run, or a call over HTTP to a tenant'
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -36,6 +37,9 @@ INVENTORY: Final = Path("inventories/demo")
 TENANT: Final = "tenant1"
 TENANT_SECRET: Final = "tenant1-secret"  # noqa: S105 - a demo's
 DOMAIN: Final = "sl.localhost"
+RECORDINGS: Final = Path(".scalelite/recordings")
+FOLDERS: Final = ("spool", "work", "publish", "unpublish")
+SENT: Final = RECORDINGS / "sent"
 FIRST_SIMULATED_PORT: Final = 8091
 _READY_S: Final = 20.0
 _STOP_S: Final = 5.0
@@ -61,7 +65,10 @@ def demo(once: bool, port: int | None) -> None:
         conninfo = stack.enter_context(open_database(_without_database(settings), create_home=LOCAL_HOME))
         tour = Tour(conninfo, _service_port(settings, port), _simulated_port())
         stack.enter_context(
-            tour.running("simulate", "--servers", str(SERVERS), "--first-port", str(tour.simulated_port))
+            tour.running(
+                *("simulate", "--servers", str(SERVERS), "--first-port", str(tour.simulated_port)),
+                *("--spool", str(SENT)),
+            )
         )
         tour.wait_for(tour.simulated_port)
         _hold_tour(tour, stack)
@@ -85,7 +92,17 @@ def _hold_tour(tour: Tour, stack: ExitStack) -> None:
     tour.call("isMeetingRunning", {"meetingID": "demo-room"})
     tour.command("poll", "--once")
     tour.command("status")
+    _play_recording(tour)
     tour.command("plan", str(INVENTORY))
+
+
+def _play_recording(tour: Tour) -> None:
+    """Have the meeting recorded, import its archive, list it, and fetch a file of it."""
+    archive = tour.record("demo-room")
+    tour.command("recordings", "import", str(archive))
+    archive.unlink()
+    tour.call("getRecordings", {"meetingID": "demo-room", "limit": "1"})
+    tour.fetch(f"/video/{archive.stem}/video-0.m4v")
 
 
 def _without_database(settings: Settings) -> Settings:
@@ -150,7 +167,10 @@ class Tour:
             "MULTITENANCY_ENABLED": "true",
             "URL_HOST": DOMAIN,
             "POLL_INTERVAL": "10",
+            "DEMO_PORT": str(self.port),
+            "RECORDING_SERVE_FILES": "true",
         }
+        ours |= {f"RECORDING_{name.upper()}_DIR": str(RECORDINGS / name) for name in FOLDERS}
         quiet = {"LOG_LEVEL": "error", "PYTHONUNBUFFERED": "1"}
         return quiet | process_environment() | ours | ports
 
@@ -213,6 +233,25 @@ class Tour:
             raise ScaleliteError(f"the demo's call {call} failed")
         return answer.location
 
+    def record(self, meeting_id: str) -> Path:
+        """Tell the meeting's server that it was recorded; returns the archive that it sends."""
+        order = json.dumps({"op": "record", "meetingID": meeting_id})
+        _say(f"curl -d '{order}' http://127.0.0.1:{self.simulated_port}/control   (its server, that is)")
+        for place in range(SERVERS):
+            if _order(self.simulated_port + place, order) == 200:
+                archive = max(SENT.glob("*.tar"), key=lambda path: path.stat().st_mtime_ns)
+                click.echo(f"  sent {archive}")
+                return archive
+        raise ScaleliteError("no simulated server has the demo's meeting")
+
+    def fetch(self, path: str) -> None:
+        """Fetch a file at the tenant's endpoint; raises ScaleliteError if it is not there."""
+        _say(f"GET http://{self.host}{path}")
+        answer = _get(self.port, path, self.host)
+        click.echo(f"  HTTP {answer.status}, {len(answer.body)} bytes")
+        if answer.status != 200:
+            raise ScaleliteError("the demo's recording is not served")
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -230,6 +269,15 @@ def _get(port: int, path: str, host: str) -> Answered:
         connection.request("GET", path, headers={"Host": host})
         response = connection.getresponse()
         return Answered(response.status, response.headers.get("Location", ""), response.read())
+    finally:
+        connection.close()
+
+
+def _order(port: int, order: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=12)
+    try:
+        connection.request("POST", "/control", order, {"Content-Type": "application/json"})
+        return connection.getresponse().status
     finally:
         connection.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -91,21 +92,24 @@ def _told(outcome: Round) -> str:
     show_default=True,
     help="Port of the first; the others follow.",
 )
-def simulate(count: int, host: str, first_port: int) -> None:
+@click.option("--spool", type=click.Path(file_okay=False, path_type=Path), help="Folder for archives of recordings.")
+def simulate(count: int, host: str, first_port: int, spool: Path | None) -> None:
     """Run simulated BigBlueButton servers until Ctrl-C, to rehearse with; POST /control makes them fail.
 
     \b
     Example: scalelite simulate --servers 5 --first-port 8091
     """
-    asyncio.run(_simulate(count, host, first_port))
+    asyncio.run(_simulate(count, host, first_port, spool))
 
 
-async def _simulate(count: int, host: str, first_port: int) -> None:
+async def _simulate(count: int, host: str, first_port: int, spool: Path | None) -> None:
     from scalelite.sim import simulate as run_servers  # noqa: PLC0415 - 0.2 s to import
 
     secrets = [f"sim-secret-{place + 1}" for place in range(count)]
     try:
         async with run_servers(count, host=host, first_port=first_port, secrets=secrets) as servers:
+            for server in servers:
+                server.spool = spool
             rows = [(server.name, server.url, server.secret) for server in servers]
             click.echo(show.table(("name", "url", "secret"), rows), nl=False)
             click.echo("Running until Ctrl-C.", err=True)

@@ -91,6 +91,13 @@ class Forget(Operation):
     meeting_id: MeetingId
 
 
+class Record(Operation):
+    """Let a meeting have been recorded: its archive goes to where the server was told to send archives."""
+
+    op: Literal["record"]
+    meeting_id: MeetingId
+
+
 def name_of(body: Any) -> str:
     """Which operation a JSON body is: without `op` it is a failure."""
     return str(body.get("op", "fail")) if isinstance(body, dict) else ""
@@ -103,7 +110,8 @@ AnyOperation = Annotated[
     | Annotated[Create, Tag("create")]
     | Annotated[Join, Tag("join")]
     | Annotated[Leave, Tag("leave")]
-    | Annotated[Forget, Tag("forget")],
+    | Annotated[Forget, Tag("forget")]
+    | Annotated[Record, Tag("record")],
     Discriminator(name_of),
 ]
 OPERATIONS: Final[TypeAdapter[AnyOperation]] = TypeAdapter(AnyOperation)
@@ -135,7 +143,7 @@ def execute(server: RunningServer, operation: AnyOperation) -> None:
     except KeyError as error:
         raise Refused(404, {"where": "meetingID", "problem": "no such meeting"}) from error
     except (Failed, ValueError) as error:
-        raise Refused(400, {"where": "create", "problem": str(error)}) from error
+        raise Refused(400, {"where": operation.op, "problem": str(error)}) from error
 
 
 def apply(server: RunningServer, operation: AnyOperation) -> None:
@@ -155,6 +163,8 @@ def apply(server: RunningServer, operation: AnyOperation) -> None:
             server.remove_users(meeting_id, participants)
         case Forget(meeting_id=meeting_id):
             server.forget(meeting_id)
+        case Record(meeting_id=meeting_id):
+            server.record(meeting_id)
 
 
 def state(server: RunningServer) -> dict[str, object]:

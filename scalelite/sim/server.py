@@ -61,6 +61,7 @@ class RunningServer:
         self.origin = f"http://{host}:{self.listener.port}"
         self.about = SimulatedServer(name, f"{self.origin}/bigbluebutton/api", secret)
         self.rooms = Meetings(around.clock, around.rng)
+        self.spool: Path | None = None
         self.faults: tuple[Fault, ...] = ()
         self.requests: deque[Request] = deque(maxlen=REMEMBERED_REQUESTS)
         self.request_counts: Counter[str] = Counter()
@@ -163,11 +164,16 @@ class RunningServer:
         """Lose a meeting, as a server does that restarts. Raises KeyError."""
         self.rooms.remove(self.meetings[meeting_id])
 
-    def record(self, meeting_id: str, folder: Path, formats: Sequence[str] = ("presentation", "video")) -> Path:
-        """Write the archive of a meeting that was held, as if it had been recorded until now. Raises KeyError."""
-        host = self.about.url.partition("://")[2].partition("/")[0]
-        recorded = Recorded.of(self.meetings[meeting_id], self.rooms.now_ms(), host)
-        return write_archive(recorded, folder, formats)
+    def record(self, meeting_id: str, formats: Sequence[str] = ("presentation", "video")) -> Path:
+        """Write the archive of a meeting that was held, as if it had been recorded until now, into `spool`.
+
+        Raises KeyError, and ValueError where no spool is set.
+        """
+        meeting = self.meetings[meeting_id]
+        if self.spool is None:
+            raise ValueError("this server has no folder for archives")
+        host = self.origin.partition("://")[2]
+        return write_archive(Recorded.of(meeting, self.rooms.now_ms(), host), self.spool, formats)
 
     def reset(self) -> None:
         """As if just started: no meetings, no failures, no requests seen."""
