@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 import click
 
 from scalelite import logs
+from scalelite.core.model import Kind
 from scalelite.errors import UsageError
 from scalelite.inventory.passwords import PROMPT, PasswordSource, password
 from scalelite.settings import Settings, process_environment, process_settings
@@ -144,9 +145,16 @@ def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: b
     )
     gc.freeze()
     gc.enable()
-    for warning in inventory.warnings if tell_warnings else ():
-        click.echo(warning.text(caret=False), err=True)
+    if tell_warnings:
+        _tell_warnings(settings, inventory)
     return inventory
+
+
+def _tell_warnings(settings: Settings, inventory: Inventory) -> None:
+    for warning in inventory.warnings:
+        click.echo(warning.text(caret=False), err=True)
+    if not settings.multitenancy and any(inventory.wanted.of_kind(Kind.TENANT)):
+        click.echo("warning: MULTITENANCY_ENABLED is not true: no call will be one of these tenants'", err=True)
 
 
 def confirmed(question: str) -> bool:

@@ -31,8 +31,8 @@ tenants:
 def run(folder: Path, *arguments: str, status: int | None = 0, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "scalelite", *arguments],
-        cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False,
+        cwd=folder, env={**os.environ, "MULTITENANCY_ENABLED": "true", **environment},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert status is None or done.returncode == status, done.stderr
     return done.stdout + done.stderr
@@ -105,6 +105,14 @@ def test_graph_is_drawn_as_ansible_draws_it(folder: Path) -> None:
     (folder / "hosts.yml").write_text(json.dumps(hosts))
     drawn = ansible("ansible-inventory", "-i", "hosts.yml", "--graph", folder=folder).splitlines()
     assert sorted(run(folder, "inventory", "graph", "-i", "inv").splitlines()) == sorted(drawn)
+
+
+@pytest.mark.shows("inventory: tenants while multitenancy is off")
+def test_tenants_are_taken_with_a_warning_while_there_is_no_multitenancy(folder: Path, database: str) -> None:
+    plan = ["plan", "-i", "inv"]
+    off = run(folder, *plan, DATABASE_URL=database, MULTITENANCY_ENABLED="false")
+    assert "warning: MULTITENANCY_ENABLED is not true" in off
+    assert "MULTITENANCY" not in run(folder, *plan, DATABASE_URL=database)
 
 
 # --- a canary in every place -----------------------------------------------------------------------------------------
