@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 TAG: Final = "meta_server-tag"
 # Metadata that only the load balancer may set, in any letter case: BigBlueButton lower-cases the keys.
 OURS: Final = frozenset({"meta_tenant-id", "meta_tenant-name", "meta_secret-lrs-payload", TAG})
-VOICE_BRIDGE_CANDIDATES: Final = 16
+# That all candidates are taken: 1e-16 for 100,000 meetings with numbers of 9 digits, and for 10,000 with those of 5.
+_CANDIDATES: Final = 4
+_CANDIDATES_OF_FEW_DIGITS: Final = 16
+_FEW_DIGITS: Final = 8
 _UNJOINABLE_BRIDGE: Final = "99999"
 
 
@@ -100,7 +103,7 @@ def voice_bridges(meeting_id: str, digits: int, external: str = "") -> list[str]
     seed = int.from_bytes(hashed[0:8], "little") << 64 | int.from_bytes(hashed[8:16], "little")
     generator = random.Random(seed)  # noqa: S311 - a number that anybody may dial
     found: list[str] = [external] if _may_be_bridge(external) else []
-    while len(found) < VOICE_BRIDGE_CANDIDATES:
+    while len(found) < (_CANDIDATES_OF_FEW_DIGITS if digits <= _FEW_DIGITS else _CANDIDATES):
         number = "".join(str(_digit(generator, 1 if place == 0 else 0)) for place in range(digits))
         if number not in found and number != _UNJOINABLE_BRIDGE:
             found.append(number)
