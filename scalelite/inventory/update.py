@@ -186,13 +186,12 @@ class _Editor:
             return self._protected(("servers", key.name), dump.server_tree(spec))
         objects = {each: self._live.objects[each] for each in self._live.objects if each.name == key.name}
         tree = dump.trees(Declared(objects), ["tenants"])["tenants"]["tenants"][key.name]
-        tree = self._protected(("tenants", key.name), tree)
         match key.kind:
             case Kind.SETTING:
                 return tree["settings"][key.param]
             case Kind.LRS:
-                return tree["lrs"]
-        return tree
+                return self._protected(_path(key), tree["lrs"])
+        return self._protected(_path(key), tree)
 
     def _protected(self, path: Parts, tree: Any) -> Any:
         whole: Any = {name: list(value) if isinstance(value, tuple) else value for name, value in tree.items()}
@@ -211,10 +210,10 @@ class _Editor:
             return self._add(key, self._live.objects[key])
         for parts in dict.fromkeys([*before, *after]):
             if before.get(parts) != after.get(parts):
-                self._field(key, parts, after.get(parts))
+                self._field(key, parts, before.get(parts), after.get(parts))
         return None
 
-    def _field(self, key: Key, parts: Parts, value: Any) -> None:
+    def _field(self, key: Key, parts: Parts, old: Any, value: Any) -> None:
         source, file, entry, fields = self._entry(key)
         if key.kind is Kind.SETTING and not entry.is_map:
             file.splices.append(file.layout.replace(entry, _flow(self._whole(key, self._live.objects[key]))))
@@ -224,12 +223,16 @@ class _Editor:
         mark = fields.get(".".join(parts))
         node = self._file(mark.source).layout.by_key.get(mark.key) if mark else None
         if mark is not None and node is not None and _is_literal(node, mark.source) and self._owns(key, mark, node):
-            self._set(self._file(mark.source), node, (*_path(key), *parts), value)
+            self._set(self._file(mark.source), node, (*_path(key), *parts), old, value)
             return
         is_server = key.kind is Kind.SERVER
         ranged = is_server and _is_ranged(entry, key.name)
         here = node if mark is not None and node is not None and node.is_below(entry) and not ranged else None
-        if is_server and (mark is not None or ranged) and source.folder in self._folders:
+        if value is None and here is None and mark is not None:
+            self._problems.append(
+                f"{key.address}: {parts[0]} comes from {mark.place}, and cannot be unset from elsewhere"
+            )
+        elif is_server and (mark is not None or ranged) and source.folder in self._folders:
             if here is not None:
                 file.take_away(here)
             self._own_variable(key, parts[0], value, mark, source)
@@ -237,7 +240,7 @@ class _Editor:
             self._problems.append(f"{key.address}: {parts[0]} comes from a range, and one file has no host_vars")
         elif here is not None:
             self._say(key, parts, mark, "its own mapping")
-            self._set(file, here, (*_path(key), *parts), value)
+            self._set(file, here, (*_path(key), *parts), old, value)
         else:
             self._say(key, parts, mark, "its own mapping")
             tree = self._protected((*_path(key), *parts[:-1]), {parts[-1]: value})
@@ -254,7 +257,10 @@ class _Editor:
     def _own_variable(self, key: Key, name: str, value: Any, mark: Mark | None, source: Source) -> None:
         tree = self._protected(("servers", key.name), {name: value})
         own = next((each for each in self._sources.values() if each.root == (_HOST_VARS, key.name)), None)
-        if own is not None and not own.vaulted and (root := self._file(own).layout.root) is not None:
+        if own is not None and own.vaulted:
+            self._problems.append(f"{key.address}: {name} would stand in the vaulted file {own.path}")
+            return
+        if own is not None and (root := self._file(own).layout.root) is not None:
             if (old := root.child(name)) is not None:
                 self._file(own).take_away(old)
             self._put(self._file(own), root, (name,), tree[name])
@@ -270,40 +276,34 @@ class _Editor:
                 f"{key.address}: {'.'.join(parts)} comes from {mark.place}; it is its own in {where} now"
             )
 
-    def _set(self, file: _File, node: Node, path: Parts, value: Any) -> None:
+    def _set(self, file: _File, node: Node, path: Parts, old: Any, value: Any) -> None:
         """Put a value in place of a literal; None takes its key away."""
         if value is None:
             file.take_away(node)
         elif isinstance(value, tuple) and not node.is_map and node.children:
-            self._set_list(file, node, path, value)
+            self._set_list(file, node, path, old, value)
         elif isinstance(value, tuple) and file.layout.text[node.start] != "[" and node.name == "secrets":
-            joined = ":".join(secret.reveal() for secret in value)
-            self._set(file, node, path, Secret(joined))
+            self._set(file, node, path, old, Secret(":".join(secret.reveal() for secret in value)))
         else:
             indent = file.layout.column(node.key) + 2
             in_flow = node.parent is not None and node.parent.is_flow
             text = self._text(path, value, None if in_flow else indent)
             file.splices.append(file.layout.replace(node, text))
 
-    def _set_list(self, file: _File, node: Node, path: Parts, value: tuple[Any, ...]) -> None:
-        texts = [self._text((*path, str(at)), item, None) for at, item in enumerate(value)]
-        old = [file.layout.text[item.start : item.end] for item in node.children]
-        clear = [dump.scalar(item.reveal() if isinstance(item, Secret) else item) for item in value]
-        plain = [text.strip("'\"") for text in old]
-        wanted = [text.strip("'\"") for text in clear]
+    def _set_list(self, file: _File, node: Node, path: Parts, old: tuple[Any, ...], value: tuple[Any, ...]) -> None:
+        """Edit the items that differ; the others stay as they are written, as templates or vaults, say."""
         if not value:
             file.splices.append(Splice(node.key, node.end, f"{dump.quoted(node.name)}: []"))
             return
-        for action, i, j, k, m in SequenceMatcher(None, plain, wanted, autojunk=False).get_opcodes():
+        for action, i, j, k, m in SequenceMatcher(None, old, value, autojunk=False).get_opcodes():
             if action == "equal":
                 continue
             pairs = min(j - i, m - k)
-            for at in range(pairs):
-                file.splices.append(file.layout.replace(node.children[i + at], texts[k + at]))
-            for item in node.children[i + pairs : j]:
-                file.splices.append(file.layout.remove(item))
-            for text in texts[k + pairs : m]:
-                file.splices.append(file.layout.add_item(node, i + pairs, text))
+            texts = [self._text((*path, str(at)), value[at], None) for at in range(k, m)]
+            for item, text in zip(node.children[i : i + pairs], texts, strict=False):
+                file.splices.append(file.layout.replace(item, text))
+            file.splices += [file.layout.remove(item) for item in node.children[i + pairs : j]]
+            file.splices += [file.layout.add_item(node, i + pairs, text) for text in texts[pairs:]]
 
     def _text(self, path: Parts, value: Any, indent: int | None) -> str:
         """Return a scalar as YAML; a vault in its lines where there is an indent for them."""
@@ -383,9 +383,11 @@ def _is_ranged(entry: Node, name: str) -> bool:
 
 
 def _is_literal(node: Node, source: Source) -> bool:
-    """Say whether a value stands as it is: no template, vault, alias or anchor."""
+    """Say whether a value stands as it is: no template, vault, alias or anchor; of a list, its items may be some."""
     if source.vaulted or node.is_alias or node.is_anchored or node.tag == "!vault":
         return False
+    if node.children:
+        return True
     return node.tag == "!unsafe" or not dump.is_template(source.text[node.start : node.end])
 
 

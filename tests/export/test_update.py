@@ -252,6 +252,38 @@ def test_a_server_of_a_range_that_is_gone_is_named_and_nothing_is_said_of_it(hom
     )
 
 
+@pytest.mark.shows("inventory: export --update, --secrets")
+def test_a_change_without_a_secret_asks_for_no_way_to_write_one(home: Callable[..., Home]) -> None:
+    where = home()
+    where.change(Key(Kind.SETTING, "school", "record"), override=True)
+    where.live[Key(Kind.SETTING, "school", "logo")] = SettingSpec(param="logo", value="l.png")
+    asked: list[object] = []
+
+    def protected(secrets: Sequence[dump.Placed]) -> list[str]:
+        asked.extend(secrets)
+        return protect.in_clear(secrets)
+
+    assert len(update(where.load(), Declared(where.live), protected, []).files) == 1
+    assert asked == []
+
+
+@pytest.mark.shows("inventory: export --update, templates that still say the truth stay")
+def test_the_templates_of_a_list_stay_while_they_say_the_truth(home: Callable[..., Home]) -> None:
+    text = "vars: {one: first}\ntenants:\n  t: {secrets: ['{{ vars.one }}', second, third]}\n"
+    where = home(text)
+    where.change(Key(Kind.TENANT, "t"), secrets=(Secret("first"), Secret("2nd"), Secret("third"), Secret("fourth")))
+    where.bring_home()
+    assert where.text() == text.replace("second, third", "'2nd', third, fourth")
+
+
+@pytest.mark.shows("inventory: export --update")
+def test_what_a_group_says_and_nobody_can_unset_is_named(home: Callable[..., Home]) -> None:
+    where = home(**{"group_vars/all.yml": "checksum_algorithm: SHA512\n"})
+    where.change(server("bbb1"), checksum_algorithm=None)
+    (problem,) = where.bring_home().problems
+    assert problem.startswith("server/bbb1.example.com: checksum_algorithm comes from ")
+
+
 @pytest.mark.shows("inventory: export --update")
 def test_line_ends_and_a_missing_last_one_stay(home: Callable[..., Home]) -> None:
     where = home("servers:\r\n  a:\r\n    secret: s # x\r\n  b: {secret: s}")

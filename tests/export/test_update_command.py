@@ -43,7 +43,7 @@ def test_drift_is_shown_confirmed_and_written_and_a_plan_is_empty_then(scalelite
     before, mode = file.read_bytes(), 0o640
     file.chmod(mode)
     assert "No changes." in scalelite("export", "--update", "inv.yml").stderr
-    change_by_hand(database, load_multiplier=3.0)
+    change_by_hand(database, load_multiplier=3.0)  # so that no way to write secrets is needed
     shown = scalelite("export", "--update", "inv.yml", status=64)
     assert "-  bbb2.example.com: {secret: ********, load_multiplier: 2.0}" in shown.stdout
     assert "+  bbb2.example.com: {secret: ********, load_multiplier: 3.0}" in shown.stdout
