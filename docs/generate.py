@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scalelite.cli import cli
+from scalelite.core.document import plan_schema
 from scalelite.inventory.explain import pages
 from scalelite.inventory.problems import CODES
 from scalelite.inventory.schema import inventory_schema
@@ -108,7 +109,10 @@ def _fields(model: type[BaseModel]) -> str:
     return "; ".join(names) or "-"
 
 
-SCHEMAS = {"inventory.schema.json": lambda: json.dumps(inventory_schema(), indent=2, ensure_ascii=False) + "\n"}
+SCHEMAS = {
+    f"{name}.schema.json": lambda made=made: json.dumps(made(), indent=2, ensure_ascii=False) + "\n"
+    for name, made in {"inventory": inventory_schema, "plan": plan_schema}.items()
+}
 PAGES = {
     "management-api.md": management_page,
     "problems.md": problems_page,

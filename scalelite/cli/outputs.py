@@ -15,6 +15,7 @@ from scalelite.core.drift import causes
 from scalelite.core.entries import Known
 from scalelite.core.plan import Create, Update
 from scalelite.core.text import NOUNS, Look, plan_text
+from scalelite.inventory.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,10 @@ class View:
     def known(self) -> Known:
         """Places, marks of drift and the time, for entries."""
         marks = dict(_marks(self.planned, self.now))
-        return Known(self.now, self.planned.wanted.places, marks, full=self.options.full)
+        places = self.planned.wanted.places
+        if not isinstance(places, Places):
+            return Known(self.now, places, marks, self.options.full)
+        return Known(self.now, places, marks, self.options.full, places.looked_up)
 
     @cached_property
     def document(self) -> PlanDocument:

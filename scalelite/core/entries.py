@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from scalelite.core.model import Key, Kind
 from scalelite.core.plan import Create, Remove, Update, owner
-from scalelite.core.show import counted, difference
+from scalelite.core.show import CHANGED_SECRET, counted, difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from scalelite.core.model import Place
@@ -58,6 +58,7 @@ class Known:
     places: Mapping[tuple[Key, str], Place] = field(default_factory=dict)
     marks: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     full: bool = False
+    looked_up: Callable[[Key, str], str] = lambda _key, _field: ""
 
 
 def subject(key: Key) -> str:
@@ -190,12 +191,18 @@ def _single(change: Create | Update, plan: Plan, known: Known) -> Entry:
     places = {line.name: str(known.places.get((key, line.name)) or "") for line in changed}
     head = next((place for place in places.values() if place), str(change.place or ""))
     lines = [
-        replace(line, detail="" if places[line.name] == head else places[line.name], mark=_mark(line, key, known))
+        replace(line, detail=_origin(line, places[line.name], head, key, known), mark=_mark(line, key, known))
         for line in changed
     ]
     if change.reason:
         lines = [_state_of_unwanted(line, change, plan) for line in lines]
     return Entry("~", subject(key), "update", change.reason.partition(";")[0] or head, tuple(lines))
+
+
+def _origin(line: FieldLine, place: str, head: str, key: Key, known: Known) -> str:
+    """Say where a new value comes from: its place, where the first line does not say it; of a secret, the lookup."""
+    lookup = known.looked_up(key, line.name) if line.change == CHANGED_SECRET else ""
+    return ", ".join(filter(None, (lookup, "" if place == head and not lookup else place)))
 
 
 def _mark(line: FieldLine, key: Key, known: Known) -> str:

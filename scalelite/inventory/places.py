@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,9 @@ from scalelite.inventory.tree import Map, Seq
 if TYPE_CHECKING:
     from scalelite.core.model import Declared
     from scalelite.inventory.source import Mark
+
+
+_LOOKUP: Final = re.compile(r"""lookup\(\s*['"](env|file)['"]\s*,\s*['"]([\w./-]+)['"]""")
 
 
 class Places(Mapping[tuple[Key, str], Place]):
@@ -35,6 +39,12 @@ class Places(Mapping[tuple[Key, str], Place]):
         if field == "state" and "enabled" in fields:
             return fields["enabled"].place
         return fields[field].place
+
+    def looked_up(self, key: Key, field: str) -> str:
+        """Return `lookup env NAME` for a value that is written so."""
+        mark = self._marks[key][1].get(field) if key in self._marks else None
+        found = _LOOKUP.search(mark.written) if mark is not None else None
+        return f"lookup {found[1]} {found[2]}" if found else ""
 
     def in_clear(self) -> Iterator[Mark]:
         """Yield the marks of secrets that are written as they are."""

@@ -83,6 +83,10 @@ SELECT t.name AS tenant, s.param, s.value, s.override, s.calls FROM setting s JO
 _OF_THESE_SETTINGS = """
   JOIN unnest(%s::text[], %s::text[]) AS k (name, param) ON k.name = t.name AND k.param = s.param
 """
+# What a row sets is all of a spec, so one set serves all of them.
+_SERVER_FIELDS: Final = set(ServerSpec.model_fields)
+_TENANT_FIELDS: Final = set(TenantSpec.model_fields)
+_SETTING_FIELDS: Final = set(SettingSpec.model_fields)
 _LRS_SECRETS: Final = frozenset({"password", "client_secret"})
 
 
@@ -113,7 +117,7 @@ def _servers(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[K
         for column in ("secret", "previous_secret"):
             text = row[column]
             row[column] = Secret(sealer.open(text, f"server/{row['id']}/{column}")) if text else NO_SECRET
-        yield Key(Kind.SERVER, row["id"]), ServerSpec.model_construct(**row)
+        yield Key(Kind.SERVER, row["id"]), ServerSpec.model_construct(_SERVER_FIELDS, **row)
 
 
 def _tenants(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[Key, AnySpec]]:
@@ -124,7 +128,7 @@ def _tenants(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[K
         row["hosts"] = tuple(sorted(row["hosts"]))
         row["limits"] = Limits.model_construct(**row["limits"])
         row["recordings"] = Retention.model_construct(**row["recordings"])
-        yield Key(Kind.TENANT, row["name"]), TenantSpec.model_construct(**row)
+        yield Key(Kind.TENANT, row["name"]), TenantSpec.model_construct(_TENANT_FIELDS, **row)
         if lrs is not None:
             lrs = map_lrs_secrets(lrs, sealer.open, identity)
             yield Key(Kind.LRS, row["name"]), LrsSpec.model_validate_json(json.dumps(lrs))
@@ -152,7 +156,7 @@ def _settings(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
     for row in rows:
         key = Key(Kind.SETTING, row.pop("tenant"), row["param"])
         row["calls"] = tuple(row["calls"])
-        yield key, SettingSpec.model_construct(**row)
+        yield key, SettingSpec.model_construct(_SETTING_FIELDS, **row)
 
 
 async def load_some(connection: Connection, keys: Collection[Key]) -> dict[Key, AnySpec]:

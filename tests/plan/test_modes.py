@@ -245,6 +245,15 @@ def test_many_identical_changes_are_one_entry_and_lines_are_short(ten: Here) -> 
     assert "a\\x0ab, revision 2" in ten("plan", "inv.yml").out
 
 
+@pytest.mark.shows("plan: places of values")
+def test_a_changed_secret_says_which_lookup_it_comes_from(ten: Here) -> None:
+    ten.environ("NEW_SECRET", CANARY + "2")
+    changed = server("bbb1").replace(CANARY, "\"{{ lookup('env', 'NEW_SECRET') }}\"")
+    ten.write(servers(changed, *map(server, TEN[1:])) + TENANT)
+    out = ten("plan", "inv.yml").out
+    assert "      secret            (sensitive value changed)          lookup env NEW_SECRET, inv.yml:2:" in out
+
+
 @pytest.mark.shows("plan: --out", "plan: markdown", "plan: junit", "plan: gitlab-terraform")
 def test_several_reports_are_written_at_once(ten: Here) -> None:
     ten.write("servers: {}\n")
