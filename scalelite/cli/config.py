@@ -135,7 +135,7 @@ def apply(
     if saved is not None:
         if beside := given_beside(context):
             raise UsageError(f"{beside[0]} beside a saved plan: the plan says it", hint="plan again with it")
-        run = _Run.begin(saved.inventory.sources, replace(options, mode=saved.scope.mode))
+        run = _Run.begin(saved.inventory.sources, options).scoped(saved)
     else:
         run = _Run.begin([*paths, *inventory], options)
     started = time.monotonic()
@@ -172,6 +172,12 @@ class _Run:
         gc.freeze()  # what was loaded stays to the end: the collector need not walk it again and again
         return cls(settings, options, loaded, *_requested(settings, paths, options, loaded))
 
+    def scoped(self, document: PlanDocument) -> _Run:
+        """Return this run with what a saved plan says of its scope."""
+        from scalelite.flows.saved import scoped  # noqa: PLC0415 - its models take 0.1 s to import
+
+        return replace(self, request=scoped(self.request, document, self.options.allow))
+
     async def plan(self, connection: Connection) -> Planned:
         from scalelite.flows.reconcile import compare  # noqa: PLC0415 - 0.1 s to import
 
@@ -186,8 +192,7 @@ class _Run:
 
         await saved.refuse_unusable(connection, document, datetime.now(UTC))
         refuse_changed_files(document, self.origin.files)
-        request = saved.scoped(self.request, document, self.options.allow)
-        planned = await saved.plan_again(connection, document, request)
+        planned = await saved.plan_again(connection, document, self.request)
         return planned, saved.still_holds(document, planned)
 
     async def simulate(self, connection: Connection, planned: Planned) -> str:

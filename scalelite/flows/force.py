@@ -135,19 +135,11 @@ async def _rest(connection: Connection, request: Request, planned: Planned, acti
     now = await reconcile.compare(connection, request)
     mine = {change.key for change in planned.plan.changes}
     changes = tuple(change for change in now.plan.changes if change.key in mine)
-    left = _left(planned.plan, now.plan)
     plan = replace(now.plan, changes=changes, blocked=(), releases=planned.plan.releases)
-    rest = replace(now, plan=plan, guards=())
-    applied = await reconcile.carry_out(
-        connection, replace(request, mode="cordon"), rest, acting, unchanged=_nothing_to_check
-    )
-    return replace(applied, left=left)
+    applied = await reconcile.carry_out(connection, request, replace(now, plan=plan, guards=()), acting)
+    return replace(applied, left=_left(planned.plan, now.plan))
 
 
 def _left(planned: Plan, now: Plan) -> tuple[str, ...]:
     stay = {keep.key for keep in now.keeps} | {stop.key for stop in now.blocked}
     return tuple(ending.key.address for ending in planned.endings if ending.key in stay)
-
-
-async def _nothing_to_check(_: Connection) -> None:
-    """What counts was compared a moment ago; the rows are proved after they are written."""
