@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 # Types of the messages that end what a client sends as one: Query, Sync, Terminate.
 _ENDS: Final = b"QSX"
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["scalelite.cli.config", "scalelite.flows.reconcile", "scalelite.wiring"])
+# What apply imports late: each process would take half a second for it.
+_PROCESSES.set_forkserver_preload(
+    [
+        "scalelite.cli.config",
+        "scalelite.flows.force",
+        "scalelite.inventory.checkout",
+        "scalelite.inventory.load",
+        "scalelite.inventory.policies",
+        "scalelite.wiring",
+    ]
+)
 
 
 def start_apply(folder: Path, database: str, inventory: str, *options: str) -> ForkServerProcess:
