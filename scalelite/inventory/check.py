@@ -139,6 +139,19 @@ class Checker:
                 names = self._enter(keys, free, path, {"id": name}, "server", group_names=groups.of(name))
                 self._server(name, self._renderer.value(keys, path, mark, names), mark, path)
 
+    def unused(self, groups: Groups) -> None:
+        """Check what is written for groups that no server is in; templates only where a server uses them."""
+        for keys in groups.unused():
+            tree = copied(keys)
+            for key, value in keys.items():
+                if not isinstance(value, bool | int | float | str) or (isinstance(value, str) and "{{" in value):
+                    del tree[key]
+            path = ("groups", "unused")
+            data = {"url": "https://unused/api", "secret": "unused", **tree}
+            if "enabled" in tree or "state" in tree:
+                self._state(data, tree, path)
+            self._checked(ServerSpec, ServerEntry, {**data, "id": "unused"}, Where(path, tree, tree.mark))
+
     def tenants(self, tree: Map) -> None:
         """Check the section `tenants`."""
         for name, entry in tree.items():

@@ -17,7 +17,7 @@ from scalelite.inventory.problems import nearest
 from scalelite.inventory.tree import NOTHING, Map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from scalelite.inventory.entries import GroupEntry
     from scalelite.inventory.problems import Path, Report, Severity
@@ -121,6 +121,11 @@ class Groups:
         host = self._levels.of("host_vars", server)
         return {**self._base(self.of(server)).free.marks, **(host.free.marks if host else {})}
 
+    def unused(self) -> Iterator[Map]:
+        """Yield the keys of groups that no server is in, which nothing has checked; after all were resolved."""
+        used = {ALL, *(name for order in self._orders.values() for name in order)}
+        yield from self._levels.of_others(used)
+
     def common(self) -> Map:
         """Return the free variables of `all`, which tenants have, too."""
         return self._base(()).free
@@ -151,6 +156,12 @@ class Levels:
     def of(self, kind: str, name: str) -> Level | None:
         """Return what a section says of a group or host."""
         return self._levels.get((kind, name))
+
+    def of_others(self, names: Collection[str]) -> Iterator[Map]:
+        """Yield the keys of groups but those with some names."""
+        for (kind, name), level in self._levels.items():
+            if kind != "host_vars" and name not in names and level.keys:
+                yield level.keys
 
     def add(self, kind: str, name: str, variables: Map, path: Path) -> None:
         """Part the variables at a path into keys of servers and free ones."""

@@ -115,6 +115,7 @@ class _Loader:
         if "safety" in tree:
             checker.guards(tree["safety"], tree.marks["safety"])
         checker.servers(tree.get("servers", NOTHING), groups, self._ranges)
+        checker.unused(groups)
         checker.tenants(tree.get("tenants", NOTHING))
         sections = frozenset(section for section in MANAGED if section in tree)
         if not sections and not problems.found:
