@@ -9,7 +9,8 @@ RUN python -m venv /opt/scalelite \
 
 FROM python:3.13-slim
 COPY --from=build /opt/scalelite /opt/scalelite
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin scalelite
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin scalelite \
+ && install -d -o scalelite -g scalelite /var/bigbluebutton
 USER 10001
 ENV PATH=/opt/scalelite/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
