@@ -60,8 +60,9 @@ def drift(paths: tuple[str, ...], inventory: tuple[str, ...], style: Style, deta
     settings = settings_of_process()
     chosen = [*paths, *inventory]
     is_named = bool(chosen or settings.inventory or DEFAULT_INVENTORY.exists())
-    wanted = read_inventory(settings, chosen).wanted if is_named else None
-    found = with_connection(settings, lambda connection: find_drift(connection, wanted), doing="drift")
+    loaded = read_inventory(settings, chosen) if is_named else None
+    wanted, ids = (loaded.wanted, loaded.ids_from_urls) if loaded else (None, frozenset[str]())
+    found = with_connection(settings, lambda connection: find_drift(connection, wanted, ids), doing="drift")
     click.echo(
         show_history.drift_json(found) if style == "json" else show_history.drift_text(found, datetime.now(UTC)),
         nl=False,

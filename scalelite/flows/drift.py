@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scalelite.core import drift as core
+from scalelite.core.plan import identified
 from scalelite.store import db, history, revisions, specs
 
 if TYPE_CHECKING:
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from scalelite.store.specs import Author
 
 
-async def find_drift(connection: Connection, wanted: Declared | None) -> tuple[Drift, ...]:
+async def find_drift(
+    connection: Connection, wanted: Declared | None, ids_from_urls: frozenset[str] = frozenset()
+) -> tuple[Drift, ...]:
     """Return what was changed outside of the inventory since it was applied; reads one snapshot."""
     async with db.snapshot(connection):
-        live = await specs.load_live(connection)
-        return core.drift(live.declared, await history.load_pasts(connection), wanted)
+        live = (await specs.load_live(connection)).declared
+        pasts = await history.load_pasts(connection)
+    return core.drift(live, pasts, wanted and identified(live, wanted, ids_from_urls))
 
 
 async def note_agreement(

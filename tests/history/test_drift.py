@@ -9,6 +9,7 @@ import pytest
 from scalelite.core.drift import YOUR_CHANGE, causes, drift
 from scalelite.core.model import Declared, Key, Kind, Secret
 from scalelite.core.plan import diff
+from scalelite.flows.drift import find_drift
 from tests.history.conftest import Cluster, declared, server, setting, tenant
 
 if TYPE_CHECKING:
@@ -83,6 +84,19 @@ async def test_what_the_inventory_says_by_now_is_no_drift_any_more(cluster: Clus
     assert drift(live, await cluster.pasts(), declared(brought_home)) == ()
     assert await cluster.apply(*brought_home) == 0
     assert await cluster.pasts() == {}
+
+
+@pytest.mark.shows("plan: drift", "inventory: list form")
+async def test_an_entry_of_a_list_is_the_live_server_with_its_url(cluster: Cluster) -> None:
+    _, listed = server("bbb1")
+    key = Key(Kind.SERVER, "9a870f45")
+    live = listed.model_copy(update={"id": "9a870f45"})
+    await cluster.apply((key, live))
+    await cluster.change({key: live.model_copy(update={"tag": "gpu"})})
+    now = declared([(BBB1, listed.model_copy(update={"tag": "gpu"}))])
+    assert await find_drift(cluster.connection, now, frozenset({"bbb1"})) == ()
+    (found,) = await find_drift(cluster.connection, declared([(BBB1, listed)]), frozenset({"bbb1"}))
+    assert list(found.fields) == ["tag"]
 
 
 @pytest.mark.shows("plan: drift")
