@@ -313,7 +313,8 @@ async def write_and_prove(connection: Connection, planned: Planned, acting: Acti
     if left:
         addresses = ", ".join(change.key.address for change in left[:3])
         raise ApplyFailed(f"rolled back, nothing was written: {len(left)} changes would be left ({addresses} …)")
-    await note_agreement(connection, planned.wanted, acting.author)
+    if planned.pasts:
+        await note_agreement(connection, planned.wanted, acting.author)
     return revision
 
 
@@ -327,7 +328,8 @@ async def apply(
     lock_timeout_s: float,
 ) -> Applied:
     """Do what a plan of `plan` says, without looking at its bounds."""
-    planned = Planned(shown, "", 0.0, wanted=wanted, scope=Scope(shown.mode))
+    pasts = await history.load_pasts(connection)
+    planned = Planned(shown, "", 0.0, pasts, wanted=wanted, scope=Scope(shown.mode))
     return await carry_out(connection, Request(wanted, shown.mode), planned, Acting(author, new_id, lock_timeout_s))
 
 
