@@ -230,6 +230,15 @@ class NotPlayable(ScaleliteError):
         super().__init__("there is no such recording")
 
 
+class NotStored(ScaleliteError):
+    """An archive that was sent could not be written to the spool; the sender keeps it and tries again."""
+
+    http_status = 507
+
+    def __init__(self) -> None:
+        super().__init__("the archive could not be stored", hint="send it again later")
+
+
 class RecordingBusy(ScaleliteError):
     """A recording is being deleted; its archive waits."""
 

@@ -11,19 +11,38 @@ import os
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from scalelite.edge.folders import CHUNK, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from scalelite.edge.disk import Disk
 
 FAILED: Final = "failed"
 _LOCK: Final = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An archive while it comes in."""
+
+    disk: Disk
+    descriptor: int
+    part: Path
+    target: Path
+
+    def write(self, chunk: bytes) -> None:
+        """Add to it."""
+        self.disk.write(self.descriptor, chunk)
+
+    def keep(self) -> Path:
+        """Say that it is whole; returns where it is."""
+        self.disk.finish(self.descriptor)
+        self.disk.rename(self.part, self.target)
+        return self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +80,25 @@ class Spool:
 
     def take(self, archive: Path) -> Path:
         """Copy an archive from elsewhere into the spool; returns where it is. It is there whole or not at all."""
-        with archive.open("rb") as file:
-            return self.receive(archive.name, iter(partial(file.read, CHUNK), b""))
+        with archive.open("rb") as file, self.arrival(archive.name) as arrival:
+            while chunk := file.read(CHUNK):
+                arrival.write(chunk)
+            return arrival.keep()
 
-    def receive(self, name: str, chunks: Iterable[bytes]) -> Path:
-        """Write an archive into the spool under a name that is free; returns where it is."""
+    @contextmanager
+    def arrival(self, name: str) -> Iterator[Arrival]:
+        """Write an archive into the spool under a hidden name; it stays only if it is kept."""
         self.disk.make_folder(self.folder)
         part = self.folder / f".{uuid.uuid4().hex}.part"
-        try:
-            write_file(part, chunks, self.disk)
-        except BaseException:
-            self.disk.remove(part)
-            raise
         target = self.folder / name
         while target.exists():
             target = self.folder / f"{uuid.uuid4().hex[:8]}-{name}"
-        self.disk.rename(part, target)
-        return target
+        descriptor = self.disk.create(part)
+        try:
+            yield Arrival(self.disk, descriptor, part, target)
+        finally:
+            os.close(descriptor)
+            self.disk.remove(part)
 
     def done(self, archive: Path) -> None:
         """Remove an archive whose recordings are all in place."""

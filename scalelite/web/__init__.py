@@ -16,7 +16,7 @@ from scalelite.flows.confirm import Confirmations
 from scalelite.flows.playback import Playback
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
-from scalelite.web import bbb_api, callbacks, fsapi, ops, playback, rest_api
+from scalelite.web import bbb_api, callbacks, fsapi, ops, playback, rest_api, uploads
 from scalelite.web.protocol import REQUEST_TIMEOUT_S
 from scalelite.wiring import open_services
 
@@ -45,6 +45,7 @@ def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> Ap
     app.after_server_stop(_close)
     bbb_api.add_routes(app)
     callbacks.add_routes(app)
+    uploads.add_routes(app)
     rest_api.add_routes(app)
     fsapi.add_routes(app)
     playback.add_routes(app, settings)
