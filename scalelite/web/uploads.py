@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sanic.response import json
 
@@ -43,10 +43,10 @@ async def receive(request: Request) -> HTTPResponse:
     if not worker.snapshot.declared.serves(host_of(request, services.settings)):
         return json({"error": "this host is not served"}, 403)
     await _check(request, services)
-    assert request.stream
-    request.stream.request_max_size = _LARGEST
+    stream = cast("Http", request.stream)
+    stream.request_max_size = _LARGEST
     try:
-        name = await _store(request, services)
+        name = await _store(stream, services)
     except OSError as error:
         log.error("an archive could not be stored: %s", error)  # noqa: TRY400
         raise NotStored from None
@@ -65,7 +65,6 @@ async def _check(request: Request, services: Services) -> None:
 
 async def _store(stream: Http, services: Services) -> str:
     with spool_of(services).arrival(f"upload-{uuid.uuid4().hex}.tar") as arrival:
-        assert request.stream
-        while chunk := await request.stream.read():
+        while chunk := await stream.read():
             await asyncio.to_thread(arrival.write, chunk)
         return (await asyncio.to_thread(arrival.keep)).name
