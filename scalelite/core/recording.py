@@ -15,6 +15,7 @@ from uuid import UUID
 from lxml import etree
 
 from scalelite.core.model import SENTINEL_TENANT
+from scalelite.core.wire import only_for_servers
 from scalelite.errors import RecordingInvalid
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ RECORD_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_METADATA_BYTES: Final = 4 << 20
 # What the load balancer writes itself; clients may read it. The payload holds credentials and is never kept.
 RESERVED_METADATA: Final = frozenset({"tenant-id", "tenant-name", "server-tag", "secret-lrs-payload"})
-_NEVER_KEPT: Final = "secret-lrs-payload"
-_NOT_METADATA: Final = frozenset({"meetingId", "meetingName", "isBreakout", _NEVER_KEPT})
+_NOT_METADATA: Final = frozenset({"meetingId", "meetingName", "isBreakout"})
 _STATES: Final = frozenset({"processing", "processed", "published", "unpublished", "available", ""})
 _LONGEST_INT: Final = 18
 
@@ -147,7 +147,10 @@ def _metadata(meta: etree._Element) -> dict[str, str]:
     return {
         child.tag: (child.text or "").strip()
         for child in meta
-        if isinstance(child.tag, str) and "{" not in child.tag and child.tag not in _NOT_METADATA
+        if isinstance(child.tag, str)
+        and "{" not in child.tag
+        and child.tag not in _NOT_METADATA
+        and not only_for_servers(child.tag, child.text or "")
     }
 
 

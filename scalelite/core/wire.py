@@ -257,12 +257,17 @@ _URLS: Final = ("/bigbluebutton/api/analytics_callback", "/bigbluebutton/api/end
 _OURS: Final = tuple(text.encode() for text in (_PAYLOAD, *_URLS))
 
 
+def only_for_servers(name: str, text: str) -> bool:
+    """Say whether metadata (a name without meta_) is what a create carries for its server alone."""
+    return name == _PAYLOAD or any(url in text for url in _URLS)
+
+
 def without_ours(reply: Reply) -> etree._Element:
     """Return the answer's root without the metadata that only the server may see, of all meetings below it."""
     if any(text in reply.body for text in _OURS):
         for metadata in reply.root.iter("metadata"):
             for child in list(metadata):
-                if child.tag == _PAYLOAD or any(url in (child.text or "") for url in _URLS):
+                if only_for_servers(str(child.tag), child.text or ""):
                     metadata.remove(child)
     return reply.root
 

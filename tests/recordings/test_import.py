@@ -130,15 +130,16 @@ async def test_new_recordings_can_begin_unpublished_and_protected(desk: Desk) ->
 @pytest.mark.shows("bbb-api: tenants")
 async def test_a_recording_belongs_to_the_tenant_that_its_meeting_had(desk: Desk) -> None:
     tenant = "11111111-1111-4111-8111-111111111111"
+    ended = "https://acme.sl.example.com/bigbluebutton/api/end_callback/0123"
     async with desk.services.database.use() as connection:
         await connection.execute("INSERT INTO tenant (id, name, from_rev) VALUES (%s, 'acme', 1)", (tenant,))
-    desk.send(recorded(1, metadata={"tenant-id": tenant, "secret-lrs-payload": "hidden"}))
+    desk.send(recorded(1, metadata={"tenant-id": tenant, "secret-lrs-payload": "hidden", "endcallbackurl": ended}))
     desk.send(recorded(2, metadata={"tenant-id": "99999999-9999-4999-8999-999999999999"}))
     desk.send(recorded(3, metadata={"tenant-id": "no uuid"}))
     await desk.run()
     owners = {found.meeting_id: str(found.tenant) for found in await desk.listed()}
     assert owners == {"room-1": tenant, "room-2": str(SENTINEL_TENANT), "room-3": str(SENTINEL_TENANT)}
-    assert not any("secret-lrs-payload" in found.metadata for found in await desk.listed())
+    assert not any({"secret-lrs-payload", "endcallbackurl"} & {*found.metadata} for found in await desk.listed())
 
 
 # --- archives that are not complete, or not right --------------------------------------------------------------------
