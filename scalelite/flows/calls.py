@@ -37,10 +37,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: XML, or a place to go to."""
+    """What goes back: XML unless said otherwise, or a place to go to."""
 
     body: bytes = b""
     location: str = ""
+    content_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,12 @@ def verified(request: Request, declared: DeclaredView, settings: Settings) -> Ca
 
 
 def _slides(request: Request) -> Body:
-    """Return the XML that a POST brings; as in Scalelite, that of a GET does not count, nor does a blank one."""
-    brought = request.method == "POST" and request.content_type in _XML and request.body.strip()
+    """Return the XML that a POST brings, or the file of subtitles.
+
+    As in Scalelite, that of a GET does not count, nor does a blank one.
+    """
+    taken = {"multipart/form-data"} if request.call == "putRecordingTextTrack" else _XML
+    brought = request.method == "POST" and request.content_type in taken and request.body.strip()
     return Body(request.body, request.content_type) if brought else NO_BODY
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from scalelite.core import wire
 from scalelite.core.params import merged
 from scalelite.errors import CreateFailed, MeetingNotFound, ServerUnavailable, UnsupportedRequest, UpstreamFailed
-from scalelite.flows import recordings
+from scalelite.flows import recordings, tracks
 from scalelite.flows.calls import Answer, check_content_type, verified
 from scalelite.flows.create import Creates
 from scalelite.flows.lrs import LrsPayloads
@@ -211,5 +211,7 @@ _CALLS: Final[dict[str, tuple[tuple[str, ...], Callable[[Proxy, Caller], Awaitab
     "publishRecordings": (("GET",), recordings.publish_recordings),
     "updateRecordings": (("GET", "POST"), recordings.update_recordings),
     "deleteRecordings": (("GET",), recordings.delete_recordings),
+    "getRecordingTextTracks": (("GET", "POST"), tracks.get_text_tracks),
+    "putRecordingTextTrack": (("POST",), tracks.put_text_track),
 }
 CALLS: Final = frozenset(_CALLS)

@@ -58,7 +58,7 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
         )
     if answer.location:
         return text("", status=302, headers={"Location": answer.location})
-    return HTTPResponse(answer.body, content_type=XML)
+    return HTTPResponse(answer.body, content_type=answer.content_type or XML)
 
 
 async def root(_request: Request) -> HTTPResponse:

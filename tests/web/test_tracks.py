@@ -1,0 +1,79 @@
+"""Subtitles of recordings, over HTTP: listed from the files, and put among them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.web.conftest import DOMAIN
+from tests.web.test_playback import theatre
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.web.conftest import Cluster
+    from tests.web.test_playback import Theatre
+
+SRT = b"1\r\n00:00:01,000 --> 00:00:02,500\r\nGr\xc3\xbc\xc3\x9fe\r\n"
+
+
+async def get(it: Theatre, **params: str) -> dict[str, Any]:
+    answer = await it.service.call("getRecordingTextTracks", params)
+    assert answer.headers["Content-Type"] == "application/json"
+    found: dict[str, Any] = json.loads(answer.body)["response"]
+    return found
+
+
+async def put(it: Theatre, content: bytes, **params: str) -> str:
+    """Upload as browsers do; returns the key of the answer."""
+    body = (
+        b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.srt"\r\n\r\n' + content + b"\r\n--xyz--\r\n"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
+    answer = await it.service.call("putRecordingTextTrack", params, method="POST", headers=headers, body=body)
+    return str(json.loads(answer.body)["response"]["messageKey"])
+
+
+@pytest.mark.shows("bbb-api: getRecordingTextTracks, putRecordingTextTrack", "issue F: text tracks")
+async def test_subtitles_are_put_listed_and_served(cluster: Cluster, tmp_path: Path) -> None:
+    it = await theatre(cluster, tmp_path, {"RECORDING_SERVE_FILES": "true"})
+    ours = it.open.record_id
+    assert (await get(it, recordID=ours))["messageKey"] == "noCaptionsFound"
+    track = {"recordID": ours, "kind": "subtitles", "lang": "de-DE", "label": "Deutsch"}
+    assert await put(it, SRT, **track) == "upload_text_track_success"
+    assert await put(it, b"WEBVTT\n\n00:01.000 --> 00:02.000\nHi", **{**track, "lang": "en", "label": "English"})
+    assert await put(it, SRT, **{**track, "label": "German"}) == "upload_text_track_success"
+    found = await get(it, recordID=ours)
+    assert [(each["lang"], each["label"], each["kind"], each["source"]) for each in found["tracks"]] == [
+        ("en", "English", "subtitles", "upload"),
+        ("de-DE", "German", "subtitles", "upload"),
+    ]
+    href = found["tracks"][1]["href"]
+    assert href == f"https://tenant1.{DOMAIN}/presentation/{ours}/caption_de-DE.vtt"
+    served = await it.get(href.removeprefix(f"https://tenant1.{DOMAIN}"))
+    assert served.headers["Content-Type"].startswith("text/vtt")
+    assert served.body.decode() == "WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.500\nGrüße\n"
+
+
+@pytest.mark.shows("bbb-api: getRecordingTextTracks, putRecordingTextTrack", "issue F: text tracks", "MT-2")
+async def test_what_cannot_be_put_or_listed_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    it = await theatre(cluster, tmp_path, {})
+    good = {"recordID": it.open.record_id, "kind": "subtitles", "lang": "de", "label": "Deutsch"}
+    for changes, content, key in (
+        ({"kind": "songs"}, SRT, "invalidKind"),
+        ({"lang": "../../x"}, SRT, "invalidLang"),
+        ({"label": ""}, SRT, "paramError"),
+        ({"recordID": it.foreign.record_id}, SRT, "noRecordings"),
+        ({"recordID": it.open.record_id[:20]}, SRT, "noRecordings"),
+        ({"recordID": "../x"}, SRT, "noRecordings"),
+        ({}, b"", "empty_uploaded_text_track"),
+        ({}, b"no subtitles", "empty_uploaded_text_track"),
+        ({}, b"\xff\xfe", "empty_uploaded_text_track"),
+    ):
+        assert await put(it, content, **{**good, **changes}) == key, changes
+    for record_id in (it.foreign.record_id, "unknown", "%"):
+        assert (await get(it, recordID=record_id))["messageKey"] == "noRecordings"
+    unsigned = await it.service.call("getRecordingTextTracks", {"recordID": "x"}, secret="wrong")
+    assert unsigned.key == "checksumError"
