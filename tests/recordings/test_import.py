@@ -142,6 +142,28 @@ async def test_a_recording_belongs_to_the_tenant_that_its_meeting_had(desk: Desk
     assert not any({"secret-lrs-payload", "endcallbackurl"} & {*found.metadata} for found in await desk.listed())
 
 
+@pytest.mark.shows("issue F: recording-ready callbacks", "bbb-api: callbacks")
+async def test_who_asked_is_called_once_the_recording_is_listed(desk: Desk) -> None:
+    async with desk.services.database.use() as connection:
+        await connection.execute(
+            "INSERT INTO callback_hook (generation, name, tenant, meeting_id, server, url, secret, token) VALUES"
+            " (1, 'meta_bn-recording-ready-url', %s, 'room-1', 'bbb1', 'https://lms.example.com/ready', 's', 't')",
+            (SENTINEL_TENANT,),
+        )
+    bad = recorded(1)
+    desk.send(bad, (), replaced={f"video/{bad.record_id}/metadata.xml": b"<x/>"})
+    desk.send(recorded(2))
+    await desk.run()
+    async with desk.services.database.use() as connection:
+        assert (await (await connection.execute("SELECT FROM callback")).fetchall()) == []
+    desk.send(recorded(1))
+    await desk.run()
+    async with desk.services.database.use() as connection:
+        rows = await (await connection.execute("SELECT kind, url, record_id FROM callback")).fetchall()
+    called = {"kind": "recording ready", "url": "https://lms.example.com/ready", "record_id": recorded(1).record_id}
+    assert rows == [called]
+
+
 # --- archives that are not complete, or not right --------------------------------------------------------------------
 
 
