@@ -28,6 +28,9 @@ RESERVED_METADATA: Final = frozenset({"tenant-id", "tenant-name", "server-tag", 
 _NOT_METADATA: Final = frozenset({"meetingId", "meetingName", "isBreakout"})
 _STATES: Final = frozenset({"processing", "processed", "published", "unpublished", "available", ""})
 _LONGEST_INT: Final = 18
+# What stands in an index must fit into it; BigBlueButton's own bound is 256 for both.
+_LONGEST_ID: Final = 512
+_LONGEST_KEY: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,12 @@ def parse_metadata(xml: bytes, record_id: str, format_name: str, formats: Sequen
     published, state = _publish_rule(_text(root, "state"), _text(root, "published").lower())
     meta = root.find("meta")
     metadata = {} if meta is None else _metadata(meta)
+    meeting_id = _text(root, "meta/meetingId") or _attribute(root, "externalId")
+    if len(meeting_id) > _LONGEST_ID:
+        raise RecordingInvalid("the meeting's id is too long")
     return Recording(
         record_id=record_id,
-        meeting_id=_text(root, "meta/meetingId") or _attribute(root, "externalId"),
+        meeting_id=meeting_id,
         name=_text(root, "meta/meetingName") or _attribute(root, "name"),
         state=state,
         published=published,
@@ -150,6 +156,7 @@ def _metadata(meta: etree._Element) -> dict[str, str]:
         if isinstance(child.tag, str)
         and "{" not in child.tag
         and child.tag not in _NOT_METADATA
+        and len(child.tag) <= _LONGEST_KEY
         and not only_for_servers(child.tag, child.text or "")
     }
 

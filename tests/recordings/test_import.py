@@ -215,6 +215,19 @@ async def test_one_bad_format_is_told_and_the_others_are_imported(desk: Desk) ->
 
 
 @pytest.mark.shows("RE-1")
+async def test_texts_of_any_length_hold_up_nobody(desk: Desk) -> None:
+    long = "\U0001f600" * 5000
+    desk.send(recorded(1, name=long, metadata={"k" * 3000: "x", "note": long, "n" * 256: long}))
+    desk.send(recorded(2, meeting_id=long))
+    desk.send(recorded(3))
+    outcomes = {outcome.archive: outcome.failed for outcome in await desk.run()}
+    assert outcomes[f"{recorded(2).record_id}.tar"]
+    found = {each.record_id: each for each in await desk.listed()}
+    assert found.keys() == {recorded(1).record_id, recorded(3).record_id}
+    assert found[recorded(1).record_id].metadata == {"note": long, "n" * 256: long}
+
+
+@pytest.mark.shows("RE-1")
 async def test_an_archive_that_fails_twice_is_kept_twice(desk: Desk) -> None:
     for _ in range(2):
         desk.send(recorded(), (), replaced={"presentation/abc/metadata.xml": b"<x/>"})
