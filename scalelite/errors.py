@@ -93,6 +93,17 @@ class InventoryInvalid(ScaleliteError):
         self.problems = tuple(problems)
 
 
+class SyncFileInvalid(ScaleliteError):
+    """A file of servers cannot be meant; `old` are Scalelite's words for it, where they were others."""
+
+    exit_status = 3
+    http_status = 422
+
+    def __init__(self, message: str, old: str = "") -> None:
+        super().__init__(message)
+        self.old = old or message
+
+
 class VaultError(ScaleliteError):
     """A vault cannot be opened: no password, none that fits, or it is `damaged`; `label` is that of the vault."""
 

@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TextIO
 
 # The last line of defence: nobody should log these, but a library's message may.
 _SECRETS: Final = re.compile(
@@ -47,9 +47,9 @@ class Formatter(logging.Formatter):
         return f"{at} {record.levelname.lower():<7} {record.name}: {text}"
 
 
-def configure(level: str, style: str) -> None:
-    """Send what is logged from `level` on to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(level: str, style: str, stream: TextIO | None = None) -> None:
+    """Send what is logged from `level` on to standard error, or to a stream."""
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Formatter(style))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -201,6 +201,7 @@ class Settings:
 
     no_color: bool = _env("NO_COLOR", default=False, reader=Reader(bool, "any text"), manual="Set to anything: no colour on terminals.")
     log_level: str = _env("LOG_LEVEL", "info", Reader(_one_of("debug", "info", "warning", "error"), "debug, info, warning or error"), "How much is logged, on standard error. RAILS_LOG_LEVEL is taken too.")
+    rails_log_to_stdout: bool = _env("RAILS_LOG_TO_STDOUT", default=False, reader=BOOLEAN, manual="What `scalelite rake` logs goes to standard output, and it logs without LOG_LEVEL.")
     log_format: str = _env("LOG_FORMAT", "text", Reader(_one_of("text", "json"), "text or json"), "One line an event, as text or JSON.")
     auto_migrate: bool = _env("AUTO_MIGRATE", default=True, reader=BOOLEAN, manual="Migrate the database at start.")
     # fmt: on
@@ -240,6 +241,11 @@ LogFormat = Literal["text", "json"]
 def process_environment() -> dict[str, str]:
     """Return the environment of this process, for the templates of inventories."""
     return dict(os.environ)
+
+
+def log_is_asked_for() -> bool:
+    """Say whether the environment asks for logs, where nothing is logged unless it does (`scalelite rake`)."""
+    return any(os.environ.get(name) for name in ("LOG_LEVEL", "RAILS_LOG_LEVEL"))
 
 
 def tell_children(name: str, value: str) -> None:

@@ -29,7 +29,11 @@ COMMANDS: Final = {
     "blame": ("history", "Say who gave an object's fields their values."),
     "rollback": ("history", "Go back to the state after a revision."),
     "export": ("export", "Write the live cluster as an inventory."),
-    "status": ("resources", "Show servers, their health and their load."),
+    "status": ("status", "Show servers, their health and their load."),
+    "servers": ("servers", "List, add, change, hold and remove servers."),
+    "meetings": ("meetings", "List, look at and end meetings."),
+    "tenants": ("tenants", "List, add, change and remove tenants."),
+    "tenant-settings": ("tenants", "Parameters of tenants' create and join calls."),
     "serve": ("run", "Answer the BigBlueButton API, with a poller beside."),
     "poll": ("run", "Poll the servers: once, or for ever."),
     "recordings": ("recordings", "Import, list, hand over and delete recordings."),
@@ -37,6 +41,8 @@ COMMANDS: Final = {
     "demo": ("demo", "Show all of it on this machine, with simulated servers."),
     "tokens": ("tokens", "Say who may use the management API."),
     "db": ("database", "Make, migrate and look at the database."),
+    "rake": ("rake", "Scalelite's tasks under their old names."),
+    "completion": ("completion", "Print what completes commands in a shell."),
 }
 
 
@@ -52,7 +58,7 @@ class Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"scalelite.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from scalelite.cli.session import settings_of_process
+from scalelite.cli.session import settings_of_process, with_services
 from scalelite.core import show
 from scalelite.core.listing import Filter, Page
 from scalelite.errors import ScaleliteError, UsageError
@@ -40,16 +40,7 @@ def recordings() -> None:
 
 
 def _with_services(use: Callable[[Services], Awaitable[T]], doing: str) -> T:
-    from scalelite.wiring import open_database, open_services  # noqa: PLC0415 - 0.3 s to import
-
-    settings = settings_of_process()
-
-    async def opened(conninfo: str) -> T:
-        async with open_services(settings, conninfo, name=f"scalelite recordings {doing}") as services:
-            return await use(services)
-
-    with open_database(settings) as conninfo:
-        return asyncio.run(opened(conninfo))
+    return with_services(settings_of_process(), use, doing=f"recordings {doing}")
 
 
 async def _tenant(services: Services, text: str) -> TenantSpec:

@@ -20,6 +20,7 @@ from scalelite.settings import Settings, process_environment, process_settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from scalelite.flows.services import Services
     from scalelite.inventory.load import Inventory
     from scalelite.inventory.vault import Password
     from scalelite.store.db import Connection
@@ -123,6 +124,23 @@ def with_connection(settings: Settings, use: Callable[[Connection], Awaitable[T]
     return results[0]
 
 
+def with_services(settings: Settings, use: Callable[[Services], Awaitable[T]], *, doing: str) -> T:
+    """Run a coroutine function on the open services: for commands that ask servers, or that work for long."""
+    import asyncio  # noqa: PLC0415 - 0.03 s to import
+
+    from scalelite.wiring import open_database, open_services  # noqa: PLC0415 - 0.3 s to import
+
+    results: list[T] = []
+
+    async def opened(conninfo: str) -> None:
+        async with open_services(settings, conninfo, name=_shown_as(doing, settings.actor)) as services:
+            results.append(await use(services))
+
+    with open_database(settings) as conninfo:
+        asyncio.run(opened(conninfo))
+    return results[0]
+
+
 def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: bool = True) -> Inventory:
     """Load the inventory that the command names, else SCALELITE_INVENTORY, else inventories/default."""
     from scalelite.inventory.load import load_inventory  # noqa: PLC0415
@@ -161,6 +179,16 @@ def confirmed(question: str) -> bool:
     """Ask on the terminal; only `yes` goes on."""
     click.echo(f"{question} Only 'yes' goes on: ", err=True, nl=False)
     return sys.stdin.readline().strip() == "yes"
+
+
+def ask_before(question: str, *, yes: bool) -> None:
+    """Ask before meetings end; raises UsageError for anything but yes, and where nobody is there."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"nobody is there to confirm: {question}", hint="--yes does it without asking")
+    if not confirmed(question):
+        raise UsageError("not confirmed, nothing was done")
 
 
 def ask_to_apply() -> None:

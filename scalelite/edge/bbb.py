@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -30,7 +31,11 @@ _FORM: Final = "application/x-www-form-urlencoded"
 
 
 class ServerUnreachable(UpstreamFailed):
-    """No connection was made, so that the server cannot have acted on the call."""
+    """No connection was made, so that the server cannot have acted on the call; `reason` is for operators."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__()
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class BbbClient:
                 return wire.parse_reply(await self._exchange(*request, timeouts))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             log.warning("server %s was not reached: %s", server, type(error).__name__)
-            raise ServerUnreachable from None
+            raise ServerUnreachable(_reason(URL(request[0], encoded=True), error)) from None
         except (TimeoutError, aiohttp.ClientError, OSError, zlib.error) as error:
             log.warning("server %s did not answer: %s", server, type(error).__name__)
             raise UpstreamFailed from None
@@ -125,6 +130,15 @@ class BbbClient:
             if response.status != 200:
                 raise UselessAnswer
             return await _read(response)
+
+
+def _reason(url: URL, error: Exception) -> str:
+    """Say why there is no connection, as Scalelite's commands have it."""
+    number = getattr(error, "errno", None)
+    why = os.strerror(number) if number else "no connection in time"
+    return (
+        f'Failed to open TCP connection to {url.host}:{url.port} ({why} - connect(2) for "{url.host}" port {url.port})'
+    )
 
 
 def _request(  # noqa: PLR0917 - one after the other, as they are signed

@@ -7,6 +7,7 @@ apply: one revision with its actor, or nothing. Rules: spec/cli.md, spec/data.md
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -20,7 +21,7 @@ from scalelite.flows.cluster import cluster_view
 from scalelite.store import db, plans, runtime, specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from scalelite.core.commands import Wish
@@ -37,6 +38,7 @@ LOCK_TIMEOUT_S: Final = 30.0
 _ENDING_S: Final = 7.0
 # Services follow a hold within a second; until then one of them may still place a meeting.
 _FOLLOWED_S: Final = 1.0
+_SERVERS_AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,14 @@ class MeetingEnd:
 
     meeting: Meeting
     outcome: Outcome
+    reason: str = ""
+
+
+Tell = Callable[[MeetingEnd], None]
+
+
+def _nobody(_: MeetingEnd) -> None:
+    """Whoever wants to hear of each meeting as it ends gives another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,7 @@ async def panic(
     skip_end_calls: bool = False,
     why: str = "panic",
     lock_timeout_s: float = LOCK_TIMEOUT_S,
+    tell: Tell = _nobody,
 ) -> Panicked:
     """Hold a server disabled, end the meetings of all tenants on it, and forget them, whether or not it answers.
 
@@ -134,22 +145,26 @@ async def panic(
         acting = Acting(connection, author, services.new_id, lock_timeout_s)
         wish = commands.set_state(server_id, "disabled", why)
         changed = Changed(0) if keep_state else await change(acting, wish)
-    ends = await _end_all(services, server, _ENDING_S, ask=not skip_end_calls)
+    ends = await _end_all(services, server, _ENDING_S, ask=not skip_end_calls, tell=tell)
     if changed.holds:
         await asyncio.sleep(_FOLLOWED_S)
-        ends += await _end_all(services, server, _FOLLOWED_S, ask=not skip_end_calls)
+        ends += await _end_all(services, server, _FOLLOWED_S, ask=not skip_end_calls, tell=tell)
     return Panicked(server_id, changed, ends)
 
 
-async def _end_all(services: Services, server: ServerSpec, within_s: float, *, ask: bool) -> tuple[MeetingEnd, ...]:
+async def _end_all(
+    services: Services, server: ServerSpec, within_s: float, *, ask: bool, tell: Tell
+) -> tuple[MeetingEnd, ...]:
     """End and forget the meetings that are on a server now; without asking it, their fate is unknown."""
     async with services.database.use() as connection:
         meetings = await runtime.meetings_on(connection, server.id)
         algorithm = cluster_view(await specs.load_cluster(connection), services.settings).algorithm
     if ask:
-        ends = await end_meetings(services, server, meetings, algorithm, within_s)
+        ends = await end_meetings(services, server, meetings, algorithm, within_s, tell=tell)
     else:
-        ends = tuple(MeetingEnd(meeting, "unknown") for meeting in meetings)
+        ends = tuple(MeetingEnd(meeting, "unknown", "it was not asked") for meeting in meetings)
+        for end in ends:
+            tell(end)
     async with services.database.use() as connection, connection.transaction():
         await runtime.forget_meetings(connection, [meeting.generation for meeting in meetings])
         if ask:
@@ -158,26 +173,42 @@ async def _end_all(services: Services, server: ServerSpec, within_s: float, *, a
 
 
 async def end_meetings(
-    services: Services, server: ServerSpec, meetings: Sequence[Meeting], algorithm: str, within_s: float = _ENDING_S
+    services: Services,
+    server: ServerSpec,
+    meetings: Sequence[Meeting],
+    algorithm: str,
+    within_s: float = _ENDING_S,
+    *,
+    tell: Tell = _nobody,
 ) -> tuple[MeetingEnd, ...]:
     """Ask a server to end these meetings, as many at once as it may have connections, within a time (seconds).
 
     A server that refuses a connection is not asked again: the others would fail alike.
     """
     unreachable = asyncio.Event()
+    reason = ""
 
-    async def end(meeting: Meeting) -> Outcome:
+    async def ask(meeting: Meeting) -> MeetingEnd:
+        nonlocal reason
         if unreachable.is_set():
-            return "unknown"
+            return MeetingEnd(meeting, "unknown", reason)
         params = {"meetingID": meeting.meeting_id, "password": meeting.moderator_pw.reveal()}
         try:
             reply = await services.bbb.call(server, "end", params, algorithm)
-        except ServerUnreachable:
+        except ServerUnreachable as error:
+            reason = error.reason
             unreachable.set()
-            return "unknown"
-        except UpstreamFailed:
-            return "unknown"
-        return "ended" if reply.succeeded or reply.message_key == "notFound" else "refused"
+            return MeetingEnd(meeting, "unknown", reason)
+        except UpstreamFailed as error:
+            return MeetingEnd(meeting, "unknown", f"{error.message_key}: {error.message}")
+        if reply.succeeded or reply.message_key == "notFound":
+            return MeetingEnd(meeting, "ended")
+        return MeetingEnd(meeting, "refused", f"{reply.message_key}: {reply.root.findtext('message') or ''}")
+
+    async def end(meeting: Meeting) -> MeetingEnd:
+        ended = await ask(meeting)
+        tell(ended)
+        return ended
 
     tasks = [asyncio.create_task(end(meeting)) for meeting in meetings]
     if tasks:
@@ -186,6 +217,35 @@ async def end_meetings(
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
     return tuple(
-        MeetingEnd(meeting, "unknown" if task.cancelled() else task.result())
+        MeetingEnd(meeting, "unknown", "it did not answer in time") if task.cancelled() else task.result()
         for meeting, task in zip(meetings, tasks, strict=True)
     )
+
+
+async def end_each(
+    services: Services,
+    connection: Connection,
+    meetings: Sequence[Meeting],
+    within_s: float = _ENDING_S,
+    tell: Tell = _nobody,
+) -> list[MeetingEnd]:
+    """End these meetings, all servers at once; one whose end is unknown is forgotten, one that was refused stays.
+
+    What is forgotten so is ended when its server answers again.
+    """
+    algorithm = cluster_view(await specs.load_cluster(connection), services.settings).algorithm
+    servers = {server.id: server for server in await specs.load_servers(connection)}
+    slots = asyncio.Semaphore(_SERVERS_AT_ONCE)
+
+    async def on(server: str) -> tuple[MeetingEnd, ...]:
+        mine = [meeting for meeting in meetings if meeting.server == server]
+        async with slots:
+            return await end_meetings(services, servers[server], mine, algorithm, within_s, tell=tell)
+
+    outcomes = await asyncio.gather(*(on(server) for server in sorted({meeting.server for meeting in meetings})))
+    ends = [end for of_server in outcomes for end in of_server]
+    gone = [end.meeting.generation for end in ends if end.outcome != "refused"]
+    async with connection.transaction():
+        await runtime.forget_meetings(connection, gone)
+        await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome == "unknown"])
+    return ends

@@ -15,21 +15,18 @@ from scalelite.core.model import Kind, ServerSpec, TenantSpec
 from scalelite.core.plan import Update
 from scalelite.errors import ApplyFailed
 from scalelite.flows import reconcile
-from scalelite.flows.admin import end_meetings
-from scalelite.flows.cluster import cluster_view
+from scalelite.flows.admin import end_each
 from scalelite.store import db, plans, runtime, specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scalelite.core.model import Meeting
     from scalelite.core.plan import Plan
     from scalelite.flows.admin import MeetingEnd
     from scalelite.flows.reconcile import Acting, Applied, Check, Planned, Request
     from scalelite.flows.services import Services
     from scalelite.store.db import Connection
 
-_SERVERS_AT_ONCE: Final = 50
 _ENDING_S: Final = 60.0
 # Services follow a cordon within a second; until then one of them may still place a meeting.
 _ROUNDS: Final = 3
@@ -104,28 +101,8 @@ async def _end_all(services: Services, connection: Connection, plan: Plan) -> li
         meetings = [meeting for meeting in found if meeting.generation not in refused]
         if turn and not meetings:
             break
-        ends += await _end(services, connection, meetings)
+        ends += await end_each(services, connection, meetings, _ENDING_S)
         await asyncio.sleep(_BETWEEN_S)
-    return ends
-
-
-async def _end(services: Services, connection: Connection, meetings: list[Meeting]) -> list[MeetingEnd]:
-    """End these meetings, all servers at once; one whose end is unknown is forgotten, one that was refused stays."""
-    algorithm = cluster_view(await specs.load_cluster(connection), services.settings).algorithm
-    servers = {server.id: server for server in await specs.load_servers(connection)}
-    slots = asyncio.Semaphore(_SERVERS_AT_ONCE)
-
-    async def on(server: str) -> tuple[MeetingEnd, ...]:
-        mine = [meeting for meeting in meetings if meeting.server == server]
-        async with slots:
-            return await end_meetings(services, servers[server], mine, algorithm, _ENDING_S)
-
-    outcomes = await asyncio.gather(*(on(server) for server in {meeting.server for meeting in meetings}))
-    ends = [end for of_server in outcomes for end in of_server]
-    gone = [end.meeting.generation for end in ends if end.outcome != "refused"]
-    async with connection.transaction():
-        await runtime.forget_meetings(connection, gone)
-        await runtime.raise_tombstones(connection, [end.meeting for end in ends if end.outcome == "unknown"])
     return ends
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scalelite.core.model import Declared, ServerSpec, TenantSpec
     from scalelite.flows.services import Services
     from scalelite.flows.status import ServerRow
+    from scalelite.store.db import Connection
 
 # Every answer comes within 12 s: a writer waits for another's lock for less than that.
 _LOCK_S: Final = 5.0
@@ -69,7 +70,13 @@ async def server(services: Services, server_id: str) -> ServerView:
 
 async def tenants(services: Services) -> list[TenantView]:
     """Return all tenants, by name."""
-    declared = await _declared(services)
+    async with services.database.use() as connection:
+        return await tenants_with_lrs(connection)
+
+
+async def tenants_with_lrs(connection: Connection) -> list[TenantView]:
+    """Return all tenants, by name."""
+    declared = (await admin.read_live(connection)).declared
     return [_tenant(declared, spec) for spec in commands.tenants(declared)]
 
 
@@ -91,7 +98,13 @@ def _tenant(declared: Declared, spec: TenantSpec) -> TenantView:
 
 async def settings(services: Services, tenant: str = "") -> list[SettingView]:
     """Return the settings of a tenant (by id or name), or of all; raises NotDeclared for an unknown one."""
-    async with services.database.use() as connection, db.snapshot(connection):
+    async with services.database.use() as connection:
+        return await settings_of(connection, tenant)
+
+
+async def settings_of(connection: Connection, tenant: str = "") -> list[SettingView]:
+    """Return the settings of a tenant (by id or name), or of all; raises NotDeclared for an unknown one."""
+    async with db.snapshot(connection):
         declared = (await specs.load_live(connection)).declared
         ids = await specs.setting_ids(connection)
     of = {spec.name: spec for spec in commands.tenants(declared)}

@@ -1,4 +1,4 @@
-"""Reads what is watched of the cluster: tenants' meetings, queues, the poller's last round; writes nothing."""
+"""Reads what is watched of the cluster: meetings, queues, the poller's last round; writes nothing."""
 
 from __future__ import annotations
 
@@ -65,3 +65,29 @@ async def last_round(connection: Connection) -> PollRound | None:
     async with connection.cursor(row_factory=class_row(PollRound)) as cursor:
         await cursor.execute("SELECT ended_at, duration_s, polled, failed, suspect FROM poll_round")
         return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMeeting:
+    """A meeting as it is listed: users as of the last good poll; the tenant is empty without multitenancy."""
+
+    tenant: str
+    meeting_id: str
+    server: str
+    generation: int
+    phase: str
+    users: int
+    claimed_at: datetime
+
+
+async def running_meetings(connection: Connection) -> list[RunningMeeting]:
+    """Return all meetings, by tenant and id."""
+    async with connection.cursor(row_factory=class_row(RunningMeeting)) as cursor:
+        await cursor.execute(
+            """
+            SELECT t.name AS tenant, m.meeting_id, m.server, m.generation, m.phase, m.users,
+                   m.claimed_at AT TIME ZONE 'UTC' AS claimed_at
+              FROM meeting m JOIN tenant t ON t.id = m.tenant ORDER BY t.name, m.meeting_id
+            """
+        )
+        return await cursor.fetchall()
