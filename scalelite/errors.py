@@ -47,6 +47,13 @@ class DatabaseAway(ScaleliteError):
     http_status = 503
 
 
+class LeaseLost(ScaleliteError):
+    """Another process has taken over what this one did."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another {name} has taken over")
+
+
 class SecretUnreadable(DatabaseAway):
     """A secret in Postgres cannot be opened with the keys at hand; a service goes on with what it remembers."""
 
@@ -353,6 +360,13 @@ class TenantFull(ApiError):
 
     def __init__(self, bound: str) -> None:
         super().__init__(f"The limit of {bound} at the same time is reached.")
+
+
+class ServersFull(ApiError):
+    """All servers that could take the meeting have as many meetings or users as they may."""
+
+    message_key = "serversFull"
+    text = "All servers are full."
 
 
 class ServerTagUnavailable(ApiError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scalelite.cli.listing import fitting, format_option, print_fitting, print_list
+from scalelite.cli.loads import explain_loads
 from scalelite.cli.session import settings_of_process, with_connection
 from scalelite.core import show
 from scalelite.errors import UsageError
@@ -29,6 +30,7 @@ _ORDER: Final = ("offline", "unhealthy", "unknown", "online")
 
 @click.command()
 @format_option
+@click.option("--explain", is_flag=True, help="Show how each load came about.")
 @click.option("--watch", is_flag=True, help="Show it anew until Ctrl-C: what needs attention first, then by load.")
 @click.option(
     "--interval",
@@ -37,14 +39,18 @@ _ORDER: Final = ("offline", "unhealthy", "unknown", "online")
     show_default=True,
     help="Seconds between two looks of --watch.",
 )
-def status(style: Style, watch: bool, interval: float) -> None:
+def status(style: Style, explain: bool, watch: bool, interval: float) -> None:
     """Show servers, their health and their load, as the poller last saw them.
 
     \b
     Example: scalelite status --format json
              scalelite status --watch
+             scalelite status --explain
     """
     settings = settings_of_process()
+    if explain:
+        explain_loads(settings, style)
+        return
     if watch:
         if style != "table":
             raise UsageError("--watch shows a table")

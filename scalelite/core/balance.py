@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from scalelite.errors import NoServer, ServerTagUnavailable
+from scalelite.errors import NoServer, ServersFull, ServerTagUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scalelite.core.model import Health, LoadWeights, ServerSpec, ServerStatus, State
+    from scalelite.core.model import Health, LoadWeights, Phase, ServerSpec, ServerStatus, State
 
 _STRICTNESS: Final[Mapping[State, int]] = {"enabled": 0, "cordoned": 1, "disabled": 2}
 
@@ -29,7 +29,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class SeenMeeting:
-    """A meeting as a server lists it; `created_ms` is BigBlueButton's createTime, in milliseconds."""
+    """A meeting as a server lists it; `created_ms` is BigBlueButton's createTime."""
 
     meeting_id: str
     created_ms: int
@@ -37,20 +37,55 @@ class SeenMeeting:
     voice: int = 0
     videos: int = 0
     breakout: bool = False
-    tenant_id: str = ""
+
+    def age_s(self, now_ms: int) -> float:
+        """Return how long ago it was created: in milliseconds since 1970; a server that tells seconds is understood."""
+        created_ms = self.created_ms if self.created_ms >= _FIRST_MS else self.created_ms * 1000
+        return (now_ms - created_ms) / 1000
 
 
-def meeting_load(load: Load, meeting: SeenMeeting, now_ms: int) -> float:
-    """Return what one meeting adds to its server's load, before the server's multiplier."""
-    young = not meeting.breakout and now_ms - meeting.created_ms < load.join_buffer_s * 1000
-    users = max(meeting.users, load.min_user_count) if young else meeting.users
-    weights = load.weights
-    return weights.meeting + weights.user * users + weights.voice * meeting.voice + weights.video * meeting.videos
+# As seconds, the year 5138; as milliseconds, 1973.
+_FIRST_MS: Final = 100_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What load is reckoned from: meetings, users (of young meetings a minimum), people with audio, cameras."""
+
+    meetings: int = 0
+    users: int = 0
+    voice: int = 0
+    videos: int = 0
+
+    @classmethod
+    def of(cls, load: Load, meetings: Sequence[SeenMeeting], now_ms: int) -> Counted:
+        """Count what runs on a server."""
+        return cls(
+            len(meetings),
+            sum(counted_users(load, meeting, now_ms) for meeting in meetings),
+            sum(meeting.voice for meeting in meetings),
+            sum(meeting.videos for meeting in meetings),
+        )
+
+    def load(self, weights: LoadWeights) -> float:
+        """Return the load, before the server's multiplier: the one formula, of a poll and of a reservation."""
+        return (
+            weights.meeting * self.meetings
+            + weights.user * self.users
+            + weights.voice * self.voice
+            + weights.video * self.videos
+        )
+
+
+def counted_users(load: Load, meeting: SeenMeeting, now_ms: int) -> int:
+    """Return the users of a meeting, at least the minimum while it is young; breakout rooms have none."""
+    young = not meeting.breakout and meeting.age_s(now_ms) < load.join_buffer_s
+    return max(meeting.users, load.min_user_count) if young else meeting.users
 
 
 def reservation(load: Load, expected_users: int = 0) -> float:
     """Return what a meeting that is being created adds: what the formula gives for one of age 0 with so many users."""
-    return meeting_load(load, SeenMeeting("", created_ms=0, users=expected_users), now_ms=0)
+    return Counted.of(load, [SeenMeeting("", created_ms=0, users=expected_users)], now_ms=0).load(load.weights)
 
 
 # --- tags and choice -------------------------------------------------------------------------------------------------
@@ -74,19 +109,27 @@ class TagRule:
         return cls(named, tags, required=text != named)
 
 
-def effective_state(declared: State, held: State | None) -> State:
-    """Return the stricter of what is declared and what is held."""
-    return max(declared, held or "enabled", key=_STRICTNESS.__getitem__)
+def effective_state(declared: State, held: State | None, *, drained: bool = False) -> State:
+    """Return the stricter of what is declared and what is held; a cordoned server that was emptied is disabled."""
+    state = max(declared, held or "enabled", key=_STRICTNESS.__getitem__)
+    return "disabled" if drained and state == "cordoned" else state
+
+
+def state_of(spec: ServerSpec, status: ServerStatus, held: State | None) -> State:
+    """Return the state that counts of a server."""
+    return "disabled" if spec.state == "not enabled" else effective_state(spec.state, held, drained=status.drained)
 
 
 def may_take_meetings(spec: ServerSpec, status: ServerStatus, held: State | None) -> bool:
-    """Say whether new meetings may be placed on a server: enabled, online and below its caps."""
-    state: State = "disabled" if spec.state == "not enabled" else spec.state
-    return (
-        effective_state(state, held) == "enabled"
-        and status.health == "online"
-        and (not spec.max_meetings or status.meetings < spec.max_meetings)
-        and (not spec.max_users or status.users < spec.max_users)
+    """Say whether new meetings may be placed on a server, its caps aside: enabled and online."""
+    return state_of(spec, status, held) == "enabled" and status.health == "online"
+
+
+def is_full(spec: ServerSpec, status: ServerStatus) -> bool:
+    """Say whether a server has as many meetings or users as it may; polled, the claim itself counts what was placed."""
+    return bool(
+        (spec.max_meetings and status.meetings >= spec.max_meetings)
+        or (spec.max_users and status.users >= spec.max_users)
     )
 
 
@@ -96,8 +139,10 @@ def eligible(takers: Mapping[str, Sequence[str]], rule: TagRule) -> list[str]:
     return found if found or rule.required else list(takers.get("", ()))
 
 
-def no_server(rule: TagRule) -> NoServer | ServerTagUnavailable:
-    """Return the error for a tag rule that no server satisfies."""
+def no_server(rule: TagRule, *, full: bool = False) -> NoServer | ServersFull | ServerTagUnavailable:
+    """Return the error for a tag rule that no server satisfies; `full`: one would, but for its caps."""
+    if full:
+        return ServersFull()
     return ServerTagUnavailable(rule.text) if rule.required else NoServer()
 
 
@@ -146,11 +191,13 @@ def poller_suspects_itself(polled: int, failed: int, fraction: float) -> bool:
     return polled > 1 and failed >= fraction * polled
 
 
-Verdict = Literal["keep", "count missed", "remove"]
+Verdict = Literal["count missed", "remove"]
 
 
-def verdict_on_missing(missed_before: int, age_s: float, grace_s: float = 30.0) -> Verdict:
-    """Say what becomes of a meeting that a good poll of its server did not list; never by age alone (PO-1, PO-2)."""
-    if age_s < grace_s:
-        return "keep"
-    return "remove" if missed_before + 1 >= 2 else "count missed"
+def verdict_on_missing(phase: Phase, missed_before: int, age_s: float, grace_s: float = 30.0) -> Verdict:
+    """Say what becomes of a meeting that a good poll of its server did not list; never by age alone (PO-1, PO-2).
+
+    One that was to end has ended. A claim that nobody confirmed goes the same way as a meeting.
+    """
+    gone = phase == "ending" or (missed_before + 1 >= 2 and age_s >= grace_s)
+    return "remove" if gone else "count missed"

@@ -448,7 +448,10 @@ Phase = Literal["creating", "running", "ending"]
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What the poller last saw of a server; `load` is before the server's multiplier."""
+    """What the poller last saw of a server; `load` is before the server's multiplier.
+
+    `drained`: a good poll found it empty while it was cordoned. `counted_users`: as the load counts them.
+    """
 
     server: str
     health: Health = "unknown"
@@ -461,6 +464,9 @@ class ServerStatus:
     load: float = 0.0
     bbb_version: str = ""
     polled_at: datetime | None = None
+    drained: bool = False
+    counted_users: int = 0
+    voice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,11 +99,20 @@ class Creates:
     async def _placed(self, wanted: Wanted, unreachable: frozenset[str]) -> tuple[bool, Meeting]:
         """Return the meeting's row and whether it is this call's own claim; one that cannot stay is placed anew."""
         known = self.snapshot.remembered(wanted.caller.tenant.id, wanted.meeting_id)
-        claimed, meeting = (False, known) if known else await self._claim(wanted, unreachable)
+        claimed, meeting = (False, known) if known else await self._claimed(wanted, unreachable)
         if not claimed and not await self._can_stay(meeting):
             self.snapshot.forget(meeting.generation)
             return await self._claim(wanted, unreachable, instead_of=meeting)
         return claimed, meeting
+
+    async def _claimed(self, wanted: Wanted, unreachable: frozenset[str]) -> tuple[bool, Meeting]:
+        """Claim the meeting; while Postgres is away, one that this worker has seen counts."""
+        try:
+            return await self._claim(wanted, unreachable)
+        except DatabaseAway:
+            if (known := self.snapshot.recalled(wanted.caller.tenant.id, wanted.meeting_id)) is None:
+                raise
+            return False, known
 
     async def _can_stay(self, meeting: Meeting) -> bool:
         """Say whether a meeting's server still serves it; a cordoned one is asked, and counts while it is silent."""
@@ -137,7 +146,8 @@ class Creates:
             if bound := tenant.limits.reached(*has):
                 OVER_LIMIT.labels(tenant.name).inc()
                 raise TenantFull(bound)
-            raise CreateFailed if unreachable else no_server(rule)
+            full = eligible(self.snapshot.full, rule) or (servers and self.snapshot.capped.issuperset(servers))
+            raise CreateFailed if unreachable else no_server(rule, full=bool(full))
         return found
 
     def _claim_of(self, wanted: Wanted, servers: list[str]) -> runtime.Claim:

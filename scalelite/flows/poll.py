@@ -1,53 +1,60 @@
-"""The poller: asks every server what runs on it, and writes health, load and the fate of meetings.
+"""One round of polls: asks servers what runs on them, and writes health, load and the fate of meetings.
 
-One getMeetings a server and round, all at once and each with its own time limit; what answered is written while the
-rest is still waited for. A failed poll removes no meeting. Rules: spec/operations.md, requirements PO-*.
+One getMeetings a server, all at once and each with its own time limit; what answered is written while the rest is still
+waited for. A failed poll removes no meeting. Rules: spec/operations.md, requirements PO-*.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from scalelite.core.balance import (
     Condition,
+    Counted,
     SeenMeeting,
     after_poll,
-    effective_state,
-    meeting_load,
     poller_suspects_itself,
+    state_of,
     verdict_on_missing,
 )
 from scalelite.core.model import ServerStatus
-from scalelite.errors import DatabaseAway, UpstreamFailed
+from scalelite.errors import UpstreamFailed
 from scalelite.flows.cluster import cluster_view
-from scalelite.store import runtime, specs
+from scalelite.store import leases, polls, runtime, specs
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
     from lxml import etree
 
-    from scalelite.core.balance import Verdict
-    from scalelite.core.model import Health, ServerSpec
+    from scalelite.core.model import Health, ServerSpec, State
     from scalelite.flows.cluster import ClusterView
     from scalelite.flows.services import Services
-    from scalelite.store.runtime import Missing, PollMark
+    from scalelite.store.db import Connection
+    from scalelite.store.leases import Lease
+    from scalelite.store.polls import PollMark
 
 log = logging.getLogger(__name__)
 
 _WRITE_EVERY_S: Final = 0.1
-_RETRY_S: Final = 2.0
 _DATABASE_S: Final = 30.0
+# More than any server has; what garbage says must fit Postgres's integers.
+_MOST: Final = 1_000_000
+_LONGEST_VERSION: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What one server said; `meetings` is None when it did not answer."""
+    """What one server said; `meetings` is None when it did not answer, `version` when it was not asked for."""
 
     server: ServerSpec
     meetings: tuple[SeenMeeting, ...] | None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,140 +70,161 @@ class Round:
         return sum(status.health == health for status in self.statuses.values())
 
 
-async def poll_forever(services: Services) -> None:
-    """Poll at the interval until cancelled; an apply brings the next round forward."""
-    while True:
-        try:
-            await _poll_while_connected(services)
-        except DatabaseAway as error:
-            log.warning("polling waits: %s", error)
-            await asyncio.sleep(_RETRY_S)
-
-
-async def _poll_while_connected(services: Services) -> None:
-    interval_s = services.settings.poll_interval_s
-    async with services.database.dedicated() as connection:
-        await connection.execute("LISTEN scalelite_declared")
-        while True:
-            outcome = await poll_round(services)
-            log.info("polled %d servers, %d failed", len(outcome.statuses), len(outcome.failed))
-            async for _ in connection.notifies(timeout=interval_s, stop_after=1):
-                log.info("polling anew: the declared state has changed")
-
-
-async def poll_round(services: Services) -> Round:
-    """Poll every server that is not disabled, once."""
-    started = asyncio.get_running_loop().time()
-    poll = await _Poll.begin(services)
-    slots = asyncio.Semaphore(services.settings.poller_concurrency)
-    waiting = {asyncio.create_task(poll.ask(server, slots)) for server in poll.servers}
-    failed: list[ServerSpec] = []
-    statuses: dict[str, ServerStatus] = {}
-    try:
-        while waiting:
-            done, waiting = await asyncio.wait(waiting, timeout=_WRITE_EVERY_S)
-            answers = [task.result() for task in done]
-            failed += [answer.server for answer in answers if answer.meetings is None]
-            good = {answer.server.id: answer.meetings for answer in answers if answer.meetings is not None}
-            statuses |= await poll.write_good(good)
-    finally:
-        for task in waiting:
-            task.cancel()
-    suspect = poller_suspects_itself(len(poll.servers), len(failed), poll.cluster.thresholds.suspect_fraction)
-    if suspect:
-        log.error("%d of %d servers failed: the poller suspects its own network", len(failed), len(poll.servers))
-    statuses |= await poll.write_failed(failed, suspect=suspect)
-    outcome = Round(statuses, tuple(server.id for server in failed), suspect)
-    await poll.write_round(outcome, asyncio.get_running_loop().time() - started)
-    return outcome
-
-
 @dataclass(frozen=True, slots=True)
-class _Poll:
-    """One round: what it found when it began, and its number."""
+class Found:
+    """What a poll finds when it begins: its number, the cluster's settings, the servers to poll and their statuses.
 
-    services: Services
+    `cordoned` are those of the servers that take no new meetings, and count as disabled once they are empty.
+    """
+
     mark: PollMark
     cluster: ClusterView
     servers: tuple[ServerSpec, ...]
-    before: dict[str, ServerStatus]
+    before: Mapping[str, ServerStatus]
+    cordoned: frozenset[str]
 
-    @classmethod
-    async def begin(cls, services: Services) -> _Poll:
-        async with services.database.use(timeout_s=_DATABASE_S) as connection:
-            cluster = cluster_view(await specs.load_cluster(connection), services.settings)
+    def only(self, wanted: Callable[[ServerSpec, ServerStatus], bool]) -> Found:
+        """Return it with those of the servers that are wanted."""
+        return replace(self, servers=tuple(s for s in self.servers if wanted(s, self.status(s.id))))
+
+    def status(self, server: str) -> ServerStatus:
+        """Return what was known of a server."""
+        return self.before.get(server) or ServerStatus(server)
+
+
+async def poll_round(services: Services) -> Round:
+    """Poll every server that is not disabled, once, whoever else polls; asks for the versions too."""
+    poll = Poll(services)
+    return await poll.round(await poll.begin(), versions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Polls, with a lease that every write asks for; without one whoever else polls."""
+
+    services: Services
+    lease: Lease | None = None
+
+    async def begin(self) -> Found:
+        """Read what is to be polled, and take a number; holds that have run out are lifted."""
+        async with self._write() as connection:
+            await runtime.lift_holds(connection)
+            cluster = cluster_view(await specs.load_cluster(connection), self.services.settings)
             servers = await specs.load_servers(connection)
             holds = await runtime.load_holds(connection)
-            _, statuses = await runtime.load_statuses(connection)
-            mark = await runtime.begin_poll(connection)
-        polled = tuple(
-            server
+            before = {status.server: status for status in (await runtime.load_statuses(connection))[1]}
+            mark = await polls.begin_poll(connection)
+        states: dict[str, State] = {
+            server.id: state_of(server, before.get(server.id) or ServerStatus(server.id), holds.get(server.id))
             for server in servers
-            if server.state != "not enabled" and effective_state(server.state, holds.get(server.id)) != "disabled"
+        }
+        polled = tuple(server for server in servers if states[server.id] != "disabled")
+        cordoned = frozenset(server.id for server in polled if states[server.id] == "cordoned")
+        return Found(mark, cluster, polled, before, cordoned)
+
+    async def round(
+        self, found: Found, *, versions: bool = False, suspected: bool = False, whole: bool = True
+    ) -> Round:
+        """Poll the servers that were found.
+
+        `suspected`: the poller suspects itself already. A round that is not `whole` is not told of to those who watch.
+        """
+        started = asyncio.get_running_loop().time()
+        asking = _Asking(self.services, found, versions)
+        failed: list[ServerSpec] = []
+        statuses: dict[str, ServerStatus] = {}
+        zombies: set[tuple[str, str]] = set()
+        async for answers in asking.answers():
+            failed += [answer.server for answer in answers if answer.meetings is None]
+            written, dead = await self._write_good(found, [answer for answer in answers if answer.meetings is not None])
+            statuses |= written
+            zombies |= dead
+        suspect = suspected or poller_suspects_itself(
+            len(found.servers), len(failed), found.cluster.thresholds.suspect_fraction
         )
-        return cls(services, mark, cluster, polled, {status.server: status for status in statuses})
+        if suspect and failed:
+            log.error("%d of %d servers failed: the poller suspects its own network", len(failed), len(found.servers))
+        statuses |= await self._write_failed(found, failed, suspect=suspect)
+        outcome = Round(statuses, tuple(server.id for server in failed), suspect)
+        if whole:
+            await self._write_round(outcome, asyncio.get_running_loop().time() - started)
+        if not suspect:
+            await self._end_zombies(found, zombies)
+        return outcome
 
-    async def ask(self, server: ServerSpec, slots: asyncio.Semaphore) -> Polled:
-        """Ask one server what runs on it."""
-        try:
-            async with slots, asyncio.timeout(self.services.settings.poller_timeout_s):
-                reply = await self.services.bbb.call(server, "getMeetings", {}, self.cluster.algorithm)
-        except (UpstreamFailed, TimeoutError):
-            return Polled(server, None)
-        if not reply.succeeded:
-            log.warning("server %s refused the poll: %s", server.id, reply.message_key)
-            return Polled(server, None)
-        return Polled(server, tuple(_seen(meeting) for meeting in reply.root.iterfind("meetings/meeting")))
-
-    async def write_good(self, answers: dict[str, tuple[SeenMeeting, ...]]) -> dict[str, ServerStatus]:
-        """Write the statuses of servers that answered, and what becomes of their meetings; one transaction."""
-        if not answers:
-            return {}
-        seen = [(server, meeting) for server, meetings in answers.items() for meeting in meetings]
-        listed = [(server, meeting.meeting_id) for server, meeting in seen]
-        statuses = {server: self._good_status(server, meetings) for server, meetings in answers.items()}
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[Connection]:
+        """Open a transaction that holds the lease; raises LeaseLost."""
         async with self.services.database.use(timeout_s=_DATABASE_S) as connection, connection.transaction():
-            await runtime.write_statuses(connection, self.mark, statuses.values())
-            await runtime.count_meetings(
-                connection, [(server, meeting.meeting_id, meeting.users) for server, meeting in seen]
-            )
-            missing = await runtime.missing_meetings(connection, self.mark, list(answers), listed)
-            await runtime.count_missed(connection, [m.generation for m in missing if _verdict(m) == "count missed"])
-            await runtime.forget_meetings(connection, [m.generation for m in missing if _verdict(m) == "remove"])
-            tombstones = await runtime.tombstones_of(connection, list(answers))
-            await runtime.bury(connection, tombstones.difference(listed))
-            await runtime.tell_polled(connection, self.mark)
-        await self._end_zombies(tombstones.intersection(listed))
-        return statuses
+            if self.lease:
+                await leases.fence(connection, self.lease)
+            yield connection
 
-    async def _end_zombies(self, meetings: frozenset[tuple[str, str]]) -> None:
+    async def _write_good(
+        self, found: Found, answers: Sequence[Polled]
+    ) -> tuple[dict[str, ServerStatus], frozenset[tuple[str, str]]]:
+        """Write the statuses of servers that answered, and what becomes of their meetings; one transaction.
+
+        Returns the statuses, and the meetings that run there though they were placed anew.
+        """
+        if not answers:
+            return {}, frozenset()
+        meetings = {answer.server.id: answer.meetings or () for answer in answers}
+        servers = list(meetings)
+        listed = {(server, meeting.meeting_id): meeting.users for server in servers for meeting in meetings[server]}
+        statuses = {answer.server.id: self._good_status(found, answer) for answer in answers}
+        async with self._write() as connection:
+            await polls.write_statuses(connection, found.mark, statuses.values())
+            await polls.count_meetings(connection, [(*key, users) for key, users in listed.items()])
+            missing = await polls.missing_meetings(connection, found.mark, servers, list(listed))
+            gone = [m.generation for m in missing if verdict_on_missing(m.phase, m.missed, m.age_s) == "remove"]
+            await runtime.forget_meetings(connection, gone)
+            await polls.count_missed(connection, [m.generation for m in missing])
+            tombstones = await runtime.tombstones_of(connection, servers)
+            await runtime.bury(connection, tombstones.difference(listed))
+            await polls.write_unknown(
+                connection, {server: [m.meeting_id for m in meetings[server] if not m.breakout] for server in servers}
+            )
+            if empty := [server for server in servers if server in found.cordoned and not meetings[server]]:
+                drained = await polls.drain(connection, empty)
+                statuses |= {server: replace(statuses[server], drained=True) for server in drained}
+            await polls.tell_polled(connection, found.mark)
+        return statuses, tombstones.intersection(listed)
+
+    async def _end_zombies(self, found: Found, meetings: set[tuple[str, str]]) -> None:
         """End meetings that were placed anew while their server was away; one that fails is tried in the next round."""
-        servers = {server.id: server for server in self.servers}
+        if not meetings:
+            return
+        async with self._write() as connection:
+            still = await runtime.tombstones_of(connection, [server for server, _ in meetings])
+        servers = {server.id: server for server in found.servers}
         ends = (
             self.services.bbb.call(
-                servers[server], "end", {"meetingID": meeting_id, "password": ""}, self.cluster.algorithm
+                servers[server], "end", {"meetingID": meeting_id, "password": ""}, found.cluster.algorithm
             )
-            for server, meeting_id in meetings
+            for server, meeting_id in meetings & still
         )
-        for found in await asyncio.gather(*ends, return_exceptions=True):
-            if isinstance(found, UpstreamFailed):
-                log.warning("a meeting that was placed anew could not be ended: %s", found)
-            elif isinstance(found, BaseException):
-                raise found
+        for ended in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(ended, UpstreamFailed):
+                log.warning("a meeting that was placed anew could not be ended: %s", ended)
+            elif isinstance(ended, BaseException):
+                raise ended
 
-    async def write_failed(self, servers: list[ServerSpec], *, suspect: bool) -> dict[str, ServerStatus]:
+    async def _write_failed(
+        self, found: Found, servers: Sequence[ServerSpec], *, suspect: bool
+    ) -> dict[str, ServerStatus]:
         """Write the health of servers that failed; their meetings stay."""
-        statuses = {server.id: self._after(server.id, answered=False, suspect=suspect) for server in servers}
+        statuses = {server.id: _after(found, server.id, answered=False, suspect=suspect) for server in servers}
         if statuses:
-            async with self.services.database.use(timeout_s=_DATABASE_S) as connection, connection.transaction():
-                await runtime.write_statuses(connection, self.mark, statuses.values())
-                await runtime.tell_polled(connection, self.mark)
+            async with self._write() as connection:
+                await polls.write_statuses(connection, found.mark, statuses.values())
+                await polls.tell_polled(connection, found.mark)
         return statuses
 
-    async def write_round(self, outcome: Round, duration_s: float) -> None:
+    async def _write_round(self, outcome: Round, duration_s: float) -> None:
         """Keep how the round went, for those who watch the poller."""
-        async with self.services.database.use(timeout_s=_DATABASE_S) as connection:
-            await runtime.write_round(
+        async with self._write() as connection:
+            await polls.write_round(
                 connection,
                 duration_s=duration_s,
                 polled=len(outcome.statuses),
@@ -204,43 +232,98 @@ class _Poll:
                 suspect=outcome.suspect,
             )
 
-    def _good_status(self, server: str, meetings: tuple[SeenMeeting, ...]) -> ServerStatus:
-        now_ms = self.services.now_ms()
+    def _good_status(self, found: Found, answer: Polled) -> ServerStatus:
+        now_ms, meetings, load = self.services.now_ms(), answer.meetings or (), found.cluster.load
+        counted = Counted.of(load, meetings, now_ms)
+        status = _after(found, answer.server.id, answered=True)
         return replace(
-            self._after(server, answered=True),
-            meetings=len(meetings),
+            status,
+            meetings=counted.meetings,
             users=sum(meeting.users for meeting in meetings),
+            counted_users=counted.users,
             largest_meeting=max((meeting.users for meeting in meetings), default=0),
-            videos=sum(meeting.videos for meeting in meetings),
-            load=sum(meeting_load(self.cluster.load, meeting, now_ms) for meeting in meetings),
+            voice=counted.voice,
+            videos=counted.videos,
+            load=counted.load(load.weights),
+            bbb_version=status.bbb_version if answer.version is None else answer.version,
             polled_at=datetime.fromtimestamp(now_ms / 1000, UTC),
+            drained=False,
         )
 
-    def _after(self, server: str, *, answered: bool, suspect: bool = False) -> ServerStatus:
-        status = self.before.get(server, ServerStatus(server))
-        was = Condition(status.health, status.score, status.good_polls)
-        condition = after_poll(was, answered=answered, thresholds=self.cluster.thresholds, suspect=suspect)
-        if condition.health != status.health:
-            log.warning("server %s: %s -> %s", server, status.health, condition.health)
-        return replace(status, health=condition.health, score=condition.score, good_polls=condition.good_polls)
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """The asking of a round, which writes nothing."""
+
+    services: Services
+    found: Found
+    versions: bool
+
+    async def answers(self) -> AsyncIterator[list[Polled]]:
+        """Ask all servers at once, as many as may be, and yield what has come in, again and again."""
+        slots = asyncio.Semaphore(self.services.settings.poller_concurrency)
+        waiting = {asyncio.create_task(self._ask(server, slots)) for server in self.found.servers}
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, timeout=_WRITE_EVERY_S)
+                yield [task.result() for task in done]
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _ask(self, server: ServerSpec, slots: asyncio.Semaphore) -> Polled:
+        """Ask one server what runs on it."""
+        async with slots:
+            reply = await self._call(server, "getMeetings")
+            if reply is None:
+                return Polled(server, None)
+            meetings = tuple(_seen(meeting) for meeting in reply.iterfind("meetings/meeting"))
+            before = self.found.status(server.id)
+            ask_version = self.versions or not before.bbb_version or before.health != "online"
+            return Polled(server, meetings, await self._version(server) if ask_version else None)
+
+    async def _version(self, server: ServerSpec) -> str | None:
+        """Ask for BigBlueButton's version; a stock server tells that of its API alone."""
+        reply = await self._call(server, "")
+        if reply is None:
+            return None
+        version = reply.findtext("bbbVersion") or reply.findtext("version") or ""
+        return version[:_LONGEST_VERSION]
+
+    async def _call(self, server: ServerSpec, call: str) -> etree._Element | None:
+        """Return a server's answer, within the time of a poll; None if it gave none or refused."""
+        try:
+            async with asyncio.timeout(self.services.settings.poller_timeout_s):
+                reply = await self.services.bbb.call(server, call, {}, self.found.cluster.algorithm)
+        except (UpstreamFailed, TimeoutError):
+            return None
+        if not reply.succeeded:
+            log.warning("server %s refused the poll: %s", server.id, reply.message_key)
+            return None
+        return reply.root
 
 
-def _verdict(meeting: Missing) -> Verdict:
-    return "remove" if meeting.phase == "ending" else verdict_on_missing(meeting.missed, meeting.age_s)
+def _after(found: Found, server: str, *, answered: bool, suspect: bool = False) -> ServerStatus:
+    status = found.status(server)
+    was = Condition(status.health, status.score, status.good_polls)
+    condition = after_poll(was, answered=answered, thresholds=found.cluster.thresholds, suspect=suspect)
+    if condition.health != status.health:
+        log.warning("server %s: %s -> %s", server, status.health, condition.health)
+    return replace(status, health=condition.health, score=condition.score, good_polls=condition.good_polls)
 
 
 def _seen(meeting: etree._Element) -> SeenMeeting:
     """Read what a server lists; users are participants, moderators among them, counted once (LB-7)."""
 
     def number(name: str) -> int:
-        text = meeting.findtext(name) or ""
-        return int(text) if text.isascii() and text.isdigit() else 0
+        text = (meeting.findtext(name) or "").strip()
+        return int(text[:18]) if text.isascii() and text.isdigit() else 0
 
     return SeenMeeting(
         meeting_id=meeting.findtext("meetingID") or "",
         created_ms=number("createTime"),
-        users=number("participantCount"),
-        voice=number("voiceParticipantCount"),
-        videos=number("videoCount"),
+        users=min(number("participantCount"), _MOST),
+        voice=min(number("voiceParticipantCount"), _MOST),
+        videos=min(number("videoCount"), _MOST),
         breakout=meeting.findtext("isBreakout") == "true",
     )

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from scalelite.core import wire
 from scalelite.core.params import merged
-from scalelite.errors import CreateFailed, MeetingNotFound, ServerUnavailable, UnsupportedRequest, UpstreamFailed
+from scalelite.errors import (
+    CreateFailed,
+    DatabaseAway,
+    MeetingNotFound,
+    ServerUnavailable,
+    UnsupportedRequest,
+    UpstreamFailed,
+)
 from scalelite.flows import recordings, tracks
 from scalelite.flows.calls import Answer, check_content_type, verified
 from scalelite.flows.create import Creates
@@ -34,6 +41,9 @@ if TYPE_CHECKING:
 
 # Whatever a call has to wait for, one thing after another: it is answered within 12 s (spec/bbb-api.md).
 LONGEST_ANSWER_S: Final = 11.0
+
+# How long Postgres may take before a meeting counts that this worker remembers, though it may be outdated.
+_RECALLED_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +139,14 @@ class Proxy:
         meeting_id = wire.meeting_id(caller.params)
         if known := self.snapshot.remembered(caller.tenant.id, meeting_id):
             return known
-        async with self.services.database.use() as connection:
-            found = await runtime.find_meeting(connection, caller.tenant.id, meeting_id)
+        recalled = self.snapshot.recalled(caller.tenant.id, meeting_id)
+        try:
+            async with self.services.database.use(_RECALLED_S if recalled else None) as connection:
+                found = await runtime.find_meeting(connection, caller.tenant.id, meeting_id)
+        except DatabaseAway:
+            if recalled is None:
+                raise
+            return recalled
         if found is None:
             raise MeetingNotFound
         if found.phase == "running":

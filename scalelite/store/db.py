@@ -18,6 +18,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
+from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from scalelite.errors import DatabaseAway, LockTimeout, ScaleliteError
@@ -25,7 +26,11 @@ from scalelite.store.seal import UNSEALED, Sealer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from typing import LiteralString
+    from typing import LiteralString, TypeVar
+
+    from psycopg.abc import PQGen
+
+    RV = TypeVar("RV")
 
 
 class Connection(psycopg.AsyncConnection[dict[str, Any]]):
@@ -33,11 +38,23 @@ class Connection(psycopg.AsyncConnection[dict[str, Any]]):
 
     sealer: Sealer = UNSEALED
 
+    async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:  # noqa: ASYNC109
+        """Wait for Postgres; whoever stops waiting drops the connection.
+
+        psycopg would ask Postgres to cancel and wait for that, too: 10 s more, where it is frozen (findings.md).
+        """
+        try:
+            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
+
 
 APPLY_LOCK: Final = (5341, 2)
 _MIGRATION_LOCK: Final = (5341, 3)
 _OLDEST_POSTGRES: Final = 150000
 _MIGRATION_WAIT_S: Final = 60.0
+_CONNECT_S: Final = 4
 
 
 class Database:
@@ -55,7 +72,7 @@ class Database:
             conninfo,
             connection_class=Connection,
             configure=self._configure,
-            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": name},
+            kwargs=_connecting(name),
             min_size=1,
             max_size=pool_size,
             timeout=timeout_s,
@@ -91,15 +108,18 @@ class Database:
 async def connect(conninfo: str, name: str, sealer: Sealer = UNSEALED) -> AsyncIterator[Connection]:
     """Open one connection outside any pool."""
     async with translated():
-        connection = await Connection.connect(
-            conninfo, autocommit=True, row_factory=dict_row, application_name=name, connect_timeout=5
-        )
+        connection = await Connection.connect(conninfo, **_connecting(name))
         connection.sealer = sealer
     try:
         async with translated():
             yield connection
     finally:
         await connection.close()
+
+
+def _connecting(name: str) -> dict[str, Any]:
+    """How a connection is made: one to a Postgres that does not answer is given up."""
+    return {"autocommit": True, "row_factory": dict_row, "application_name": name, "connect_timeout": _CONNECT_S}
 
 
 def conninfo_of(connection: Connection) -> str:
@@ -118,6 +138,8 @@ async def translated() -> AsyncIterator[None]:
         if isinstance(error, pg.LockNotAvailable):
             raise
         raise DatabaseAway(f"Postgres is away: {first_line(error)}", hint="check DATABASE_URL and the server") from None
+    except pg.ReadOnlySqlTransaction:
+        raise DatabaseAway("this Postgres takes no writes now", hint="it may be a standby; see DATABASE_URL") from None
     except pg.UndefinedTable:
         raise DatabaseAway("the database has no tables yet", hint="scalelite db migrate") from None
     except pg.InsufficientPrivilege as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg.types.json import Jsonb
-
 from scalelite.core.callbacks import END_PATHS
 from scalelite.core.model import Meeting, Secret, ServerStatus
 
@@ -250,7 +248,7 @@ async def load_statuses(connection: Connection, seen: int = -1) -> tuple[int, li
     cursor = await connection.execute(
         """
         SELECT server, health, score, good_polls, meetings, users, largest_meeting, videos, load,
-               bbb_version, polled_at, sequence
+               bbb_version, polled_at, drained, counted_users, voice, sequence
           FROM server_status WHERE sequence >= %s
         """,
         (seen,),
@@ -261,9 +259,18 @@ async def load_statuses(connection: Connection, seen: int = -1) -> tuple[int, li
 
 
 async def load_holds(connection: Connection) -> dict[str, State]:
-    """Return the held state of each server that is held."""
-    cursor = await connection.execute("SELECT server, state FROM hold WHERE until IS NULL OR until > now()")
+    """Return the held state of each server that is held; one that has run out counts until the poller lifts it."""
+    cursor = await connection.execute("SELECT server, state FROM hold")
     return {row["server"]: row["state"] for row in await cursor.fetchall()}
+
+
+async def lift_holds(connection: Connection) -> None:
+    """Let go of servers whose holds have run out."""
+    cursor = await connection.execute("DELETE FROM hold WHERE until <= now() RETURNING server, state")
+    lifted = await cursor.fetchall()
+    await forget_health(connection, [row["server"] for row in lifted if row["state"] == "disabled"])
+    if lifted:
+        await connection.execute("SELECT pg_notify('scalelite_held', '')")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,16 +314,19 @@ async def write_holds(connection: Connection, holds: Sequence[Hold], by: str) ->
         await connection.execute("SELECT pg_notify('scalelite_held', '')")
 
 
-async def forget_health(connection: Connection, servers: Sequence[str]) -> None:
-    """Make these servers' health unknown until a poll; under the newest number, so that the workers read it."""
-    if servers:
+async def forget_health(connection: Connection, servers: Sequence[str], if_drained: Sequence[str] = ()) -> None:
+    """Make these servers' health unknown until a poll; under the newest number, so that the workers read it.
+
+    Of `if_drained`, that of those which counted as disabled since they were empty.
+    """
+    if servers or if_drained:
         await connection.execute(
             """
-            UPDATE server_status SET health = 'unknown', score = 0, good_polls = 0,
+            UPDATE server_status SET health = 'unknown', score = 0, good_polls = 0, drained = false,
                    sequence = (SELECT max(sequence) FROM server_status)
-             WHERE server = ANY (%s)
+             WHERE server = ANY (%s) OR (drained AND server = ANY (%s))
             """,
-            (list(servers),),
+            (list(servers), list(if_drained)),
         )
         await connection.execute("SELECT pg_notify('scalelite_polled', '')")
 
@@ -327,116 +337,6 @@ async def reserved_loads(connection: Connection) -> dict[str, tuple[float, int]]
         "SELECT server, sum(reservation) AS load, count(*) AS meetings FROM meeting WHERE NOT counted GROUP BY server"
     )
     return {row["server"]: (row["load"], row["meetings"]) for row in await cursor.fetchall()}
-
-
-# --- polls -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PollMark:
-    """When a poll began: its number, and the newest claim that was committed before it asked."""
-
-    sequence: int
-    newest_claim: int
-
-
-async def begin_poll(connection: Connection) -> PollMark:
-    """Take a number; claims are numbered in the order of their commits, since they are made under one lock."""
-    cursor = await connection.execute(
-        "SELECT nextval('poll_sequence') AS sequence, coalesce(max(generation), 0) AS newest_claim FROM meeting"
-    )
-    row = await cursor.fetchone()
-    return PollMark(**row) if row else PollMark(0, 0)
-
-
-async def write_statuses(connection: Connection, mark: PollMark, statuses: Iterable[ServerStatus]) -> None:
-    """Write what a poll saw; what a later poll has written stays."""
-    rows = [asdict(status) | {"polled_at": status.polled_at and status.polled_at.isoformat()} for status in statuses]
-    await connection.execute(
-        """
-        INSERT INTO server_status (server, health, score, good_polls, meetings, users, largest_meeting, videos, load,
-                                   bbb_version, polled_at, sequence)
-        SELECT n.server, n.health, n.score, n.good_polls, n.meetings, n.users, n.largest_meeting, n.videos, n.load,
-               n.bbb_version, n.polled_at, %s
-          FROM jsonb_populate_recordset(NULL::server_status, %s) n JOIN server ON server.id = n.server
-        ON CONFLICT (server) DO UPDATE SET
-               health = EXCLUDED.health, score = EXCLUDED.score, good_polls = EXCLUDED.good_polls,
-               meetings = EXCLUDED.meetings, users = EXCLUDED.users, largest_meeting = EXCLUDED.largest_meeting,
-               videos = EXCLUDED.videos, load = EXCLUDED.load, bbb_version = EXCLUDED.bbb_version,
-               polled_at = EXCLUDED.polled_at, sequence = EXCLUDED.sequence
-         WHERE server_status.sequence < EXCLUDED.sequence
-        """,
-        (mark.sequence, Jsonb(rows)),
-    )
-
-
-async def count_meetings(connection: Connection, listed: Sequence[tuple[str, str, int]]) -> None:
-    """Mark meetings (server, id, users) that a poll listed: their load is in the polled load from now on."""
-    await connection.execute(
-        """
-        UPDATE meeting m SET counted = true, missed = 0, users = seen.users,
-               phase = CASE m.phase WHEN 'creating' THEN 'running' ELSE m.phase END
-          FROM unnest(%s::text[], %s::text[], %s::int[]) AS seen (server, meeting_id, users)
-         WHERE m.server = seen.server AND m.meeting_id = seen.meeting_id
-           AND (NOT m.counted OR m.missed > 0 OR m.phase = 'creating' OR m.users <> seen.users)
-        """,
-        tuple([row[place] for row in listed] for place in range(3)),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A meeting that a good poll of its server did not list."""
-
-    generation: int
-    phase: str
-    missed: int
-    age_s: float
-
-
-async def missing_meetings(
-    connection: Connection, mark: PollMark, servers: Sequence[str], listed: Sequence[tuple[str, str]]
-) -> list[Missing]:
-    """Return the meetings of well-polled servers that were claimed before the poll and not listed by it."""
-    cursor = await connection.execute(
-        """
-        SELECT m.generation, m.phase, m.missed, extract(epoch FROM now() - m.claimed_at)::float8 AS age_s
-          FROM meeting m
-          LEFT JOIN unnest(%s::text[], %s::text[]) AS seen (server, meeting_id)
-            ON m.server = seen.server AND m.meeting_id = seen.meeting_id
-         WHERE m.server = ANY (%s) AND m.generation <= %s AND seen.server IS NULL
-        """,
-        (
-            [server for server, _ in listed],
-            [meeting_id for _, meeting_id in listed],
-            list(servers),
-            mark.newest_claim,
-        ),
-    )
-    return [Missing(**row) for row in await cursor.fetchall()]
-
-
-async def count_missed(connection: Connection, generations: Sequence[int]) -> None:
-    """Count one more poll that missed these meetings."""
-    await connection.execute("UPDATE meeting SET missed = missed + 1 WHERE generation = ANY (%s)", (list(generations),))
-
-
-async def write_round(connection: Connection, *, duration_s: float, polled: int, failed: int, suspect: bool) -> None:
-    """Keep how the poller's last round went."""
-    await connection.execute(
-        """
-        INSERT INTO poll_round (ended_at, duration_s, polled, failed, suspect) VALUES (now(), %s, %s, %s, %s)
-        ON CONFLICT (only_row) DO UPDATE SET
-               ended_at = EXCLUDED.ended_at, duration_s = EXCLUDED.duration_s, polled = EXCLUDED.polled,
-               failed = EXCLUDED.failed, suspect = EXCLUDED.suspect
-        """,
-        (duration_s, polled, failed, suspect),
-    )
-
-
-async def tell_polled(connection: Connection, mark: PollMark) -> None:
-    """Tell the workers that there are new statuses."""
-    await connection.execute("SELECT pg_notify('scalelite_polled', %s)", (str(mark.sequence),))
 
 
 # --- tombstones ------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
     from typing import LiteralString
 
-    from scalelite.core.model import AnySpec
+    from scalelite.core.model import AnySpec, State
     from scalelite.store.db import Connection
     from scalelite.store.seal import Sealer
 
@@ -282,7 +282,8 @@ async def write(
         if removed := [change for change in changes if isinstance(change, Remove) and change.key.kind is kind]:
             await _remove(connection, kind, removed, revision)
     await runtime.write_holds(connection, holds, author.actor)
-    await runtime.forget_health(connection, _woken(changes, holds))
+    opened, loosened = (_loosened(state, changes, holds) for state in ("disabled", "cordoned"))
+    await runtime.forget_health(connection, opened, if_drained=loosened)
     await connection.execute("UPDATE cluster SET serial = %s", (revision,))
     await connection.execute("SELECT pg_notify('scalelite_declared', %s)", (str(revision),))
     return revision
@@ -303,17 +304,17 @@ async def _moved(connection: Connection, changes: Sequence[Change]) -> list[Chan
     return [Update(key, spec, spec) for key, spec in moved if key not in changed]
 
 
-def _woken(changes: Sequence[Change], holds: Sequence[Hold]) -> list[str]:
-    """Servers that may leave the state disabled, in which nobody polled them: what was seen of them is old."""
-    enabled = {
+def _loosened(state: State, changes: Sequence[Change], holds: Sequence[Hold]) -> list[str]:
+    """Servers that may leave a state: while they counted as disabled nobody polled them, what was seen is old."""
+    declared = {
         change.key.name
         for change in changes
         if isinstance(change, Update)
         and isinstance(change.before, ServerSpec)
         and isinstance(change.after, ServerSpec)
-        and change.before.state == "disabled" != change.after.state
+        and change.before.state == state != change.after.state
     }
-    return sorted(enabled | {hold.key.name for hold in holds if hold.before == "disabled" != hold.after})
+    return sorted(declared | {hold.key.name for hold in holds if hold.before == state != hold.after})
 
 
 async def _remove(connection: Connection, kind: Kind, changes: Sequence[Remove], revision: int) -> None:

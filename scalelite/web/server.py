@@ -15,7 +15,7 @@ import uvloop
 from scalelite import logs
 from scalelite.errors import PortTaken
 from scalelite.flows.callbacks import deliver_forever
-from scalelite.flows.poll import poll_forever
+from scalelite.flows.poller import poll_forever
 from scalelite.web import create_app
 from scalelite.web.metrics import sharing
 from scalelite.web.protocol import StrictProtocol
@@ -41,7 +41,7 @@ def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
         workers = range(1, shared.workers + 1)
         programs = [Program(f"worker {number}", run_worker, (shared, conninfo, listener)) for number in workers]
         if poller:
-            programs.append(Program("poller", run_poller, (shared, conninfo)))
+            programs.append(Program("poller", run_poller, (shared, conninfo), vital=False))
         Supervisor(programs, let_go=listener.close).run()
 
 

@@ -32,11 +32,15 @@ _RESTART_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a process runs; function and arguments must be picklable."""
+    """What a process runs; function and arguments must be picklable.
+
+    The service ends when a `vital` one cannot be kept running; another is started again for ever.
+    """
 
     name: str
     run: Callable[..., None]
     arguments: tuple[Any, ...] = ()
+    vital: bool = True
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ class Supervisor:
                 continue
             log.error("%s ended with %s; it is started again", child.program.name, child.process.exitcode)
             short = time.monotonic() - child.started < _SHORT_LIFE_S
-            if short and child.short_lives + 1 >= _SHORT_LIVES:
+            if short and child.program.vital and child.short_lives + 1 >= _SHORT_LIVES:
                 raise ScaleliteError(f"{child.program.name} ends again and again at its start", hint="its log says why")
             time.sleep(_RESTART_S if short else 0)
             self._children[place] = self._start(child.program, child.short_lives + 1 if short else 0)

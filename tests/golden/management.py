@@ -19,7 +19,7 @@ from yarl import URL
 
 from scalelite.core.model import Declared, Key, Kind, LrsBasic, LrsSpec, Secret, ServerSpec, ServerStatus, TenantSpec
 from scalelite.flows import reconcile
-from scalelite.store import runtime
+from scalelite.store import polls
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
 from tests.golden.replay import RECORDS, SECRET, SERVERS, signed, stubs
@@ -147,7 +147,7 @@ class ManagementReplay:
             ServerStatus(name, "offline" if name in beginning.offline else "online", bbb_version="3.0.4")
             for name in beginning.servers
         ]
-        await runtime.write_statuses(self.connection, await runtime.begin_poll(self.connection), statuses)
+        await polls.write_statuses(self.connection, await polls.begin_poll(self.connection), statuses)
 
     async def _meeting(self, record: dict[str, Any]) -> None:
         """Have the meeting where the recorded Scalelite placed it."""

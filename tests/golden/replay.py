@@ -39,7 +39,7 @@ from scalelite.core.model import (
 from scalelite.core.params import voice_bridges
 from scalelite.flows import reconcile
 from scalelite.settings import read_settings
-from scalelite.store import runtime
+from scalelite.store import polls
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
 from scalelite.web import create_app
@@ -206,12 +206,12 @@ class Replay:
         planned = await reconcile.plan(self.connection, wanted, "cordon")
         author = Author("replay")
         await reconcile.apply(self.connection, wanted, planned.plan, author, uuid.uuid4, lock_timeout_s=5)
-        mark = await runtime.begin_poll(self.connection)
+        mark = await polls.begin_poll(self.connection)
         statuses = [
             ServerStatus(name, "online" if fields.get("online", "true") == "true" else "offline")
             for name, fields in servers.items()
         ]
-        await runtime.write_statuses(self.connection, mark, statuses)
+        await polls.write_statuses(self.connection, mark, statuses)
 
     # --- the request -------------------------------------------------------------------------------------------------
 

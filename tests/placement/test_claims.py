@@ -13,7 +13,7 @@ from scalelite.core.balance import Load, reservation
 from scalelite.core.model import SENTINEL_TENANT, Declared, Key, Kind, LoadWeights, Secret, ServerSpec, ServerStatus
 from scalelite.core.params import voice_bridges
 from scalelite.flows import reconcile
-from scalelite.store import runtime
+from scalelite.store import polls, runtime
 from scalelite.store.db import Connection, Database
 from scalelite.store.specs import Author
 
@@ -45,10 +45,10 @@ async def declare(connection: Connection, multipliers: Sequence[float], loads: S
     wanted = Declared(objects, frozenset({"servers"}))
     planned = await reconcile.plan(connection, wanted, "cordon")
     await reconcile.apply(connection, wanted, planned.plan, Author("tests"), uuid4, lock_timeout_s=5)
-    mark = await runtime.begin_poll(connection)
+    mark = await polls.begin_poll(connection)
     loads = loads or [0.0] * len(ids)
     statuses = [ServerStatus(name, "online", load=load) for name, load in zip(ids, loads, strict=True)]
-    await runtime.write_statuses(connection, mark, statuses)
+    await polls.write_statuses(connection, mark, statuses)
     return ids
 
 
@@ -112,10 +112,10 @@ async def test_a_multiplier_of_two_gets_half_the_meetings(pool: Database, connec
 async def test_a_reservation_outlives_a_poll_that_did_not_list_its_meeting(connection: Connection) -> None:
     servers = await declare(connection, [1.0])
     await runtime.claim_meeting(connection, claim_of("early", servers))
-    mark = await runtime.begin_poll(connection)
+    mark = await polls.begin_poll(connection)
     await runtime.claim_meeting(connection, claim_of("late", servers))
-    await runtime.write_statuses(connection, mark, [ServerStatus("a0", "online", meetings=1, load=NEW_MEETING)])
-    await runtime.count_meetings(connection, [("a0", "early", 0)])
+    await polls.write_statuses(connection, mark, [ServerStatus("a0", "online", meetings=1, load=NEW_MEETING)])
+    await polls.count_meetings(connection, [("a0", "early", 0)])
     assert await runtime.reserved_loads(connection) == {"a0": (NEW_MEETING, 1)}
 
 
