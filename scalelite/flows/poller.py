@@ -10,13 +10,15 @@ import logging
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.errors import DatabaseAway, LeaseLost
 from scalelite.flows.poll import Poll
 from scalelite.store import leases
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
     from scalelite.core.model import ServerSpec, ServerStatus
     from scalelite.flows.poll import Found
     from scalelite.flows.services import Services
@@ -38,16 +40,25 @@ async def poll_forever(services: Services) -> None:
     while True:
         try:
             await _lead(services, await _taken(services, holder))
-        except* (DatabaseAway, LeaseLost) as group:
-            log.warning("polling waits: %s", _first(group))
-        if (task := asyncio.current_task()) and task.cancelling():
-            raise asyncio.CancelledError  # a task group forgets it where a task of its own failed while it ended
+        except (DatabaseAway, LeaseLost) as error:
+            log.warning("polling waits: %s", error)
         await asyncio.sleep(_RETRY_S)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+async def until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Run these until one ends or fails, then cancel the others; raises what it failed with.
+
+    Not a task group: where a task fails, that of Python 3.11 leaves its parent looking cancelled.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _lease_s(services: Services) -> float:
@@ -67,12 +78,10 @@ async def _taken(services: Services, holder: str) -> Lease:
 
 
 async def _lead(services: Services, lease: Lease) -> None:
-    """Poll until the lease is lost or Postgres is away; raises an exception group."""
+    """Poll until the lease is lost (raises LeaseLost) or Postgres is away (raises DatabaseAway)."""
     poller = Poller(services, lease)
     try:
-        async with asyncio.TaskGroup() as group:
-            for work in (_renew(services, lease), poller.rounds(), poller.wakes()):
-                group.create_task(work)
+        await until_one_ends(_renew(services, lease), poller.rounds(), poller.wakes())
     except asyncio.CancelledError:
         with suppress(DatabaseAway):
             async with services.database.use(timeout_s=1) as connection:
@@ -114,23 +123,36 @@ class Poller:
 
     async def wakes(self) -> None:
         """Poll at once what a change of declarations or holds made new; a round that hangs does not hold it up."""
-        async with self._services.database.dedicated() as connection, asyncio.TaskGroup() as group:
-            for channel in ("scalelite_declared", "scalelite_held"):
-                await connection.execute(f"LISTEN {channel}")
-            while True:
-                told = [notice async for notice in connection.notifies(timeout=_lease_s(self._services), stop_after=1)]
-                if not told:
-                    await connection.execute("SELECT 1")
-                    continue
-                await asyncio.sleep(_GATHER_S)
+        polls: set[asyncio.Task[None]] = set()
+        try:
+            async for _ in self._told():
                 found = (await self._poll.begin()).only(self._is_new)
                 self._known |= {server.id: server for server in found.servers}
                 if found.servers:
-                    group.create_task(self._poll_new(found))
+                    polls.add(task := asyncio.create_task(self._poll_new(found)))
+                    task.add_done_callback(polls.discard)
+        finally:
+            for task in polls:
+                task.cancel()
+
+    async def _told(self) -> AsyncIterator[None]:
+        """Yield when declarations or holds have changed."""
+        async with self._services.database.dedicated() as connection:
+            for channel in ("scalelite_declared", "scalelite_held"):
+                await connection.execute(f"LISTEN {channel}")
+            while True:
+                async for _ in connection.notifies(timeout=_lease_s(self._services), stop_after=1):
+                    await asyncio.sleep(_GATHER_S)
+                    yield
+                await connection.execute("SELECT 1")
 
     def _is_new(self, server: ServerSpec, status: ServerStatus) -> bool:
         return self._known.get(server.id) != server or status.health == "unknown"
 
     async def _poll_new(self, found: Found) -> None:
-        outcome = await self._poll.round(found, suspected=self._suspect, whole=False)
-        log.info("polled %d servers that are new or were changed", len(outcome.statuses))
+        try:
+            outcome = await self._poll.round(found, suspected=self._suspect, whole=False)
+        except (DatabaseAway, LeaseLost) as error:
+            log.warning("servers that are new or were changed wait for the next round: %s", error)
+        else:
+            log.info("polled %d servers that are new or were changed", len(outcome.statuses))

@@ -15,7 +15,7 @@ import uvloop
 from scalelite import logs
 from scalelite.errors import PortTaken
 from scalelite.flows.callbacks import deliver_forever
-from scalelite.flows.poller import poll_forever
+from scalelite.flows.poller import poll_forever, until_one_ends
 from scalelite.web import create_app
 from scalelite.web.metrics import sharing
 from scalelite.web.protocol import StrictProtocol
@@ -132,11 +132,8 @@ def run_poller(settings: Settings, conninfo: str) -> None:
 async def _poll(settings: Settings, conninfo: str) -> None:
     stop = stop_event()
     async with open_services(settings, conninfo, name="scalelite poller") as services:
-        work = [asyncio.create_task(endless) for endless in (poll_forever(services), deliver_forever(services))]
-        stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait([*work, stopped], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        for task in (*work, stopped):
-            task.cancel()
-        await asyncio.wait([*work, stopped])
+        await until_one_ends(poll_forever(services), deliver_forever(services), _ended(stop))
+
+
+async def _ended(stop: asyncio.Event) -> None:
+    await stop.wait()

@@ -1,0 +1,201 @@
+"""Replicas as real processes on one database: one meeting for many creates, one acting poller, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.e2e.replicas import Replica, declare, replica, running
+from tests.e2e.test_processes import free_port
+from tests.web.conftest import API, DOMAIN, Cluster, eventually, signed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+    Probe = Callable[[], Coroutine[Any, Any, T]]
+
+SECRET = "tenant1-secret"
+
+
+async def start(cluster: Cluster, stack: AsyncExitStack, ports: Sequence[int]) -> list[Replica]:
+    """Run replicas, all starting at once."""
+    starting = (stack.enter_async_context(replica(cluster, port=port)) for port in ports)
+    return list(await asyncio.gather(*starting))
+
+
+@pytest.mark.shows("CR-2", "HA-1", "PO-17", "operations: replicas")
+async def test_three_replicas_are_one_service_and_one_of_them_may_be_killed(cluster: Cluster) -> None:
+    await declare(cluster, 4, POLL_INTERVAL="2")
+    async with AsyncExitStack() as stack:
+        replicas = await start(cluster, stack, [0, 0, 0])
+        services = [each.service for each in replicas]
+
+        answers = await asyncio.gather(*(services[n % 3].create("room") for n in range(50)))
+        assert all(answer.succeeded for answer in answers)
+        assert len(cluster.hosts_of("room")) == 1
+        for service in services:
+            assert (await service.join("room")).location.startswith(cluster.hosts_of("room")[0].url)
+
+        cluster.tenant("tenant2", enabled=False)
+        applied = time.monotonic()
+        await cluster.apply()
+
+        async def all_know() -> bool:
+            keys = [(await service.call("getMeetings", tenant="tenant2")).key for service in services]
+            return set(keys) == {"checksumError"}
+
+        await eventually(all_know, 3)
+        assert time.monotonic() - applied < 3, "a second, and the time of the machine"
+
+        holder = await leader(cluster)
+        (victim,) = [each for each in replicas if holder in await each.below()]
+        left = [each for each in replicas if each is not victim]
+        outcomes: list[int] = []
+        stop = asyncio.Event()
+        joining = [asyncio.create_task(joins(left, victim, outcomes, stop)) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        victim.signal(signal.SIGKILL)
+        killed = time.monotonic()
+        await eventually(lambda: taken_over(cluster, holder), 10)
+        assert time.monotonic() - killed < 2 * 2 + 2, "two intervals, and the time of the machine"
+        stop.set()
+        await asyncio.gather(*joining)
+        assert len(outcomes) > 20
+        assert set(outcomes) == {302}
+
+
+async def joins(left: Sequence[Replica], victim: Replica, outcomes: list[int], stop: asyncio.Event) -> None:
+    """Join at the one that is killed, and where that fails at another, as a proxy does."""
+    query = signed("join", {"meetingID": "room", "fullName": "Ada"}, SECRET)
+    while not stop.is_set():
+        for each in (victim, *left):
+            with suppress(aiohttp.ClientError):
+                answer = await each.service.send(f"{API}/join?{query}", host=f"tenant1.{DOMAIN}")
+                outcomes.append(answer.status)
+                break
+        else:
+            outcomes.append(0)
+        await asyncio.sleep(0.02)
+
+
+async def leader(cluster: Cluster) -> int:
+    """The process id of the poller that acts."""
+
+    async def known() -> bool:
+        cursor = await cluster.connection.execute("SELECT holder FROM lease WHERE expires_at > clock_timestamp()")
+        return await cursor.fetchone() is not None
+
+    await eventually(known, 15)
+    cursor = await cluster.connection.execute("SELECT holder FROM lease")
+    return int((await cursor.fetchone() or {})["holder"].split("/")[1])
+
+
+async def taken_over(cluster: Cluster, old: int) -> bool:
+    return await leader(cluster) != old
+
+
+@pytest.mark.shows("data: lease", "HA-1", "operations: of all pollers one acts")
+async def test_a_poller_that_was_stopped_and_wakes_writes_nothing(cluster: Cluster) -> None:
+    """Each poller's connections carry its name, and a trigger notes whose writes come in."""
+    await declare(cluster, 2)
+    await cluster.connection.execute(
+        """
+        CREATE TABLE written (poller text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO written (poller) VALUES (current_setting('tests.poller', true));
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER note AFTER INSERT OR UPDATE ON server_status FOR EACH STATEMENT EXECUTE FUNCTION note();
+        """
+    )
+
+    async def writers() -> set[str]:
+        cursor = await cluster.connection.execute("SELECT DISTINCT poller FROM written")
+        return {row["poller"] for row in await cursor.fetchall()}
+
+    def poll(name: str) -> Any:
+        conninfo = make_conninfo(cluster.conninfo, options=f"-c tests.poller={name}")
+        return running(cluster, "poll", "--interval", "1", conninfo=conninfo)
+
+    async with poll("first") as first:
+        await eventually(has(writers, {"first"}), 20)
+        async with poll("second"):
+            await asyncio.sleep(2)
+            assert await writers() == {"first"}
+            os.killpg(first.pid, signal.SIGSTOP)
+            stopped = time.monotonic()
+            await eventually(has(writers, {"first", "second"}), 20)
+            assert time.monotonic() - stopped < 2 * 1 + 3, "two intervals, and the time of the machine"
+            await asyncio.sleep(1)
+            await cluster.connection.execute("TRUNCATE written")
+            os.killpg(first.pid, signal.SIGCONT)
+            await asyncio.sleep(4)
+            assert first.poll() is None
+            assert await writers() == {"second"}
+
+
+def has(
+    found: Callable[[], Coroutine[Any, Any, set[str]]], wanted: set[str]
+) -> Callable[[], Coroutine[Any, Any, bool]]:
+    async def probe() -> bool:
+        return await found() == wanted
+
+    return probe
+
+
+@pytest.mark.shows("operations: SIGTERM, a rolling restart loses no call")
+async def test_a_rolling_restart_under_load_loses_no_call(cluster: Cluster) -> None:
+    """Two replicas on ports of their own; callers try the other where a connection is refused, as a proxy does."""
+    await declare(cluster, 2)
+    for server in cluster.servers:
+        server.fail("slow", calls=["create"], seconds=1)
+    ports = [free_port(), free_port()]
+    outcomes: list[str] = []
+    stop = asyncio.Event()
+
+    async def calls(number: int, session: aiohttp.ClientSession) -> None:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            params = {"meetingID": f"room-{number}-{count}", "name": "Room"}
+            outcomes.append(await once(session, ports, f"{API}/create?{signed('create', params, SECRET)}"))
+
+    async with AsyncExitStack() as stack:
+        replicas = await start(cluster, stack, ports)
+        session = replicas[0].service.session
+        callers = [asyncio.create_task(calls(number, session)) for number in range(6)]
+        for old, port in zip(replicas, ports, strict=True):
+            await asyncio.sleep(0.7)
+            os.kill(old.process.pid, signal.SIGTERM)
+            assert await asyncio.to_thread(old.process.wait, 15) == 0
+            await stack.enter_async_context(replica(cluster, port=port))
+        stop.set()
+        await asyncio.gather(*callers)
+    assert len(outcomes) > 20
+    assert set(outcomes) == {"SUCCESS"}
+
+
+async def once(session: aiohttp.ClientSession, ports: Sequence[int], target: str) -> str:
+    """Make a call at one of the ports; the next is tried only where a connection is refused."""
+    for port in ports:
+        url = f"http://127.0.0.1:{port}{target}"
+        try:
+            async with session.get(url, headers={"Host": f"tenant1.{DOMAIN}"}) as answer:
+                text = await answer.text()
+                return "SUCCESS" if "<returncode>SUCCESS" in text else text
+        except aiohttp.ClientConnectorError:
+            continue
+        except aiohttp.ClientError as error:
+            return type(error).__name__
+    return "nobody there"
