@@ -6,7 +6,7 @@ import importlib
 import logging
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
@@ -133,15 +133,16 @@ def rake(words: tuple[str, ...]) -> int:
             raise UsageError(f"there is no option {word}", hint="-T lists the tasks")
         elif word not in _QUIETLY:
             tasks.append(word)
-    settings = settings_of_process()
-    _log_as_asked(settings)
+    settings = _logging_as_asked(settings_of_process())
     return next((status for text in tasks or ["default"] if (status := _run(settings, text))), 0)
 
 
-def _log_as_asked(settings: Settings) -> None:
+def _logging_as_asked(settings: Settings) -> Settings:
     """Scalelite's tasks log to a file unless told otherwise; ours say nothing then."""
-    level = settings.log_level if log_is_asked_for() or settings.rails_log_to_stdout else "critical"
-    logs.configure(level, settings.log_format, sys.stdout if settings.rails_log_to_stdout else sys.stderr)
+    if not log_is_asked_for() and not settings.rails_log_to_stdout:
+        settings = replace(settings, log_level="critical")
+    logs.configure(settings.log_level, settings.log_format, sys.stdout if settings.rails_log_to_stdout else sys.stderr)
+    return settings
 
 
 def _run(settings: Settings, text: str) -> int:
