@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from scalelite.core.callbacks import Hook
     from scalelite.core.model import Meeting
     from scalelite.flows.calls import Caller
+    from scalelite.flows.claims import Claims
+    from scalelite.flows.cluster import Tenant
     from scalelite.flows.confirm import Confirmations
     from scalelite.flows.lrs import LrsPayloads
     from scalelite.flows.servers import Servers
@@ -63,6 +65,7 @@ class Creates:
     services: Services
     snapshot: Snapshot
     servers: Servers
+    claims: Claims
     confirmations: Confirmations
     payloads: LrsPayloads
 
@@ -136,19 +139,25 @@ class Creates:
         rule = TagRule.parse(tenant.create.tag(wanted.caller.params))
         servers = [server for server in eligible(self.snapshot.takers, rule) if server not in unreachable]
         claim = self._claim_of(wanted, servers)
-        async with self.services.database.use() as connection:
-            if instead_of:
+        if instead_of:
+            async with self.services.database.use() as connection:
                 found = await runtime.place_anew(connection, claim, instead_of.generation)
-            else:
-                found = await runtime.claim_meeting(connection, claim)
-            has = await runtime.usage(connection, tenant.id) if found is None and not instead_of else (0, 0)
+        else:
+            found = await self.claims.claim(claim)
         if found is None:
-            if bound := tenant.limits.reached(*has):
-                OVER_LIMIT.labels(tenant.name).inc()
-                raise TenantFull(bound)
+            if claim.bounds and not instead_of:
+                await self._stop_at_bound(tenant)
             full = eligible(self.snapshot.full, rule) or (servers and self.snapshot.capped.issuperset(servers))
             raise CreateFailed if unreachable else no_server(rule, full=bool(full))
         return found
+
+    async def _stop_at_bound(self, tenant: Tenant) -> None:
+        """Raise TenantFull if the tenant has reached a bound."""
+        async with self.services.database.use() as connection:
+            has = await runtime.usage(connection, tenant.id)
+        if bound := tenant.limits.reached(*has):
+            OVER_LIMIT.labels(tenant.name).inc()
+            raise TenantFull(bound)
 
     def _claim_of(self, wanted: Wanted, servers: list[str]) -> runtime.Claim:
         tenant, cluster, settings = wanted.caller.tenant, self.snapshot.declared.cluster, self.services.settings

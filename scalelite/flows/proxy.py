@@ -22,6 +22,7 @@ from scalelite.errors import (
 )
 from scalelite.flows import recordings, tracks
 from scalelite.flows.calls import Answer, check_content_type, verified
+from scalelite.flows.claims import Claims
 from scalelite.flows.create import Creates
 from scalelite.flows.lrs import LrsPayloads
 from scalelite.flows.servers import Servers
@@ -59,7 +60,8 @@ class Proxy:
     def of(cls, services: Services, snapshot: Snapshot, confirmations: Confirmations) -> Proxy:
         """Make a worker's proxy from what it has open."""
         servers = Servers(services.bbb, snapshot)
-        creates = Creates(services, snapshot, servers, confirmations, LrsPayloads(services))
+        claims = Claims(services.database)
+        creates = Creates(services, snapshot, servers, claims, confirmations, LrsPayloads(services))
         return cls(services, snapshot, servers, creates)
 
     async def answer(self, request: Request) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from scalelite.store.runtime import KEEP_HOOKS, hook_arguments, meeting_identity
+from scalelite.store.runtime import KEEP_HOOKS, meeting_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,15 +52,24 @@ _HOOK: Final = "tenant, meeting_id, generation, name, url, secret"
 
 async def keep_hooks(connection: Connection, meeting: Meeting, hooks: Sequence[Hook], secret: str, token: str) -> str:
     """Keep what a repeated create wants to be called for; returns the meeting's token."""
-    secret = connection.sealer.seal(secret, f"{meeting_identity(meeting.tenant, meeting.meeting_id)}/secret")
-    known = {"generation": meeting.generation, "tenant": meeting.tenant, "meeting_id": meeting.meeting_id}
     cursor = await connection.execute(
         f"""
         WITH m AS (SELECT %(generation)s::bigint AS generation, %(tenant)s::uuid AS tenant,
-                          %(meeting_id)s::text AS meeting_id, %(server)s::text AS server), kept AS ({KEEP_HOOKS})
+                          %(meeting_id)s::text AS meeting_id, %(server)s::text AS server,
+                          %(secret)s::text AS hook_secret, %(names)s::text[] AS hook_names,
+                          %(urls)s::text[] AS hook_urls, %(token)s::text AS hook_token), kept AS ({KEEP_HOOKS})
         SELECT min(token) AS token FROM kept
         """,  # noqa: S608
-        {**known, "server": meeting.server, **hook_arguments(hooks, secret, token)},
+        {
+            "generation": meeting.generation,
+            "tenant": meeting.tenant,
+            "meeting_id": meeting.meeting_id,
+            "server": meeting.server,
+            "secret": connection.sealer.seal(secret, f"{meeting_identity(meeting.tenant, meeting.meeting_id)}/secret"),
+            "names": [hook.name for hook in hooks],
+            "urls": [hook.url for hook in hooks],
+            "token": token,
+        },
     )
     row = await cursor.fetchone()
     return str(row["token"]) if row else token

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg.types.json import Jsonb
+
 from scalelite.core.callbacks import END_PATHS
 from scalelite.core.model import Meeting, Secret, ServerStatus
 
@@ -64,9 +66,14 @@ class Claim:
 async def claim_meeting(connection: Connection, claim: Claim) -> tuple[bool, Meeting] | None:
     """Return the meeting and whether this call claimed it; None if no server was eligible. One statement."""
     if claim.bounds is None:
-        return await _claimed(connection, f"claim_meeting({_CLAIM_ARGUMENTS})", claim)
+        return (await claim_meetings(connection, [claim]))[0]
     function = f"claim_within_bounds(%(max_meetings)s, %(max_users)s, {_CLAIM_ARGUMENTS})"
-    return await _claimed(connection, function, claim, **asdict(claim.bounds))
+    return (await _claimed(connection, function, [claim], **asdict(claim.bounds)))[0]
+
+
+async def claim_meetings(connection: Connection, claims: Sequence[Claim]) -> list[tuple[bool, Meeting] | None]:
+    """Claim several meetings, without bounds, in one statement and so with one commit; all or none of them."""
+    return await _claimed(connection, f"claim_meeting({_CLAIM_ARGUMENTS})", claims)
 
 
 async def place_anew(connection: Connection, claim: Claim, generation: int) -> tuple[bool, Meeting] | None:
@@ -76,26 +83,31 @@ async def place_anew(connection: Connection, claim: Claim, generation: int) -> t
     """
     function = f"place_meeting_anew(%(generation)s, {_CLAIM_ARGUMENTS})"
     more = {"generation": generation, "end_hooks": list(END_PATHS)}
-    return await _claimed(connection, function, claim, f", dropped AS ({DROP_END_HOOKS})", **more)
+    return (await _claimed(connection, function, [claim], f", dropped AS ({DROP_END_HOOKS})", **more))[0]
 
 
+# Function calls in LATERAL are one after the other, and each sees what the one before it has done.
 _CLAIM: Final = """
-SELECT c.claimed, (c.claim).tenant, (c.claim).meeting_id, (c.claim).server, (c.claim).generation,
-       (c.claim).phase, (c.claim).moderator_pw, (c.claim).voice_bridge
-  FROM """
-_CLAIM_ARGUMENTS: Final = (
-    "%(tenant)s, %(meeting_id)s, %(servers)s, %(reservation)s, %(moderator_pw)s, %(secret)s, %(voice_bridges)s"
-)
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(claims)s) AS w (
+           place integer, tenant uuid, meeting_id text, servers text[], reservation double precision,
+           moderator_pw text, secret text, voice_bridges text[], hook_names text[], hook_urls text[], hook_token text)
+), m AS MATERIALIZED (
+    SELECT w.place, c.claimed, (c.claim).tenant, (c.claim).meeting_id, (c.claim).server, (c.claim).generation,
+           (c.claim).phase, (c.claim).moderator_pw, (c.claim).voice_bridge,
+           w.secret AS hook_secret, w.hook_names, w.hook_urls, w.hook_token
+      FROM wanted w CROSS JOIN LATERAL """
+_CLAIM_ARGUMENTS: Final = "w.tenant, w.meeting_id, w.servers, w.reservation, w.moderator_pw, w.secret, w.voice_bridges"
 
 
 # Both are parts of a statement that has made or found a meeting `m`.
 # A repeated create adds and replaces, and the first token stays: the meeting's server knows that one.
 KEEP_HOOKS: Final = """
 INSERT INTO callback_hook (generation, name, tenant, meeting_id, server, url, secret, token)
-SELECT m.generation, hook.name, m.tenant, m.meeting_id, m.server, hook.url, %(hook_secret)s, %(hook_token)s
-  FROM m, unnest(%(hook_names)s::text[], %(hook_urls)s::text[]) AS hook (name, url)
+SELECT m.generation, hook.name, m.tenant, m.meeting_id, m.server, hook.url, m.hook_secret, m.hook_token
+  FROM m, unnest(m.hook_names, m.hook_urls) AS hook (name, url)
 ON CONFLICT (generation, name) DO UPDATE SET url = EXCLUDED.url, secret = EXCLUDED.secret
-RETURNING token
+RETURNING generation, token
 """
 # The server that lost a meeting must not say that it has ended.
 DROP_END_HOOKS: Final = """
@@ -104,40 +116,41 @@ DELETE FROM callback_hook h USING m
 """
 
 
-def hook_arguments(hooks: Sequence[Hook], secret: str, token: str) -> dict[str, object]:
-    """Return the parameters of KEEP_HOOKS; the secret as it is stored."""
-    return {
-        "hook_secret": secret,
-        "hook_token": token,
-        "hook_names": [hook.name for hook in hooks],
-        "hook_urls": [hook.url for hook in hooks],
-    }
-
-
 async def _claimed(
-    connection: Connection, function: LiteralString, claim: Claim, also: LiteralString = "", **more: object
-) -> tuple[bool, Meeting] | None:
-    identity, seal = meeting_identity(claim.tenant, claim.meeting_id), connection.sealer.seal
-    secret = seal(claim.secret, f"{identity}/secret")
-    arguments = {
-        "tenant": claim.tenant,
+    connection: Connection, function: LiteralString, claims: Sequence[Claim], also: LiteralString = "", **more: object
+) -> list[tuple[bool, Meeting] | None]:
+    column: LiteralString = ""
+    if any(claim.hooks for claim in claims):
+        also += f", kept AS ({KEEP_HOOKS})"
+        column = ", (SELECT min(kept.token) FROM kept WHERE kept.generation = m.generation) AS hook_token"
+    query: LiteralString = f"""{_CLAIM}{function} c){also}
+        SELECT m.place, m.claimed, m.tenant, m.meeting_id, m.server, m.generation, m.phase, m.moderator_pw,
+               m.voice_bridge{column} FROM m"""  # noqa: S608
+    rows = [_claim_row(claim, place, connection.sealer) for place, claim in enumerate(claims)]
+    cursor = await connection.execute(query, {"claims": Jsonb(rows), **more})
+    found: list[tuple[bool, Meeting] | None] = [None] * len(claims)
+    for row in await cursor.fetchall():
+        place, claimed = row.pop("place"), row.pop("claimed")
+        row["hook_token"] = row.get("hook_token") or ""
+        found[place] = (claimed, replace(_meeting(row, connection.sealer), hooks=tuple(claims[place].hooks)))
+    return found
+
+
+def _claim_row(claim: Claim, place: int, sealer: Sealer) -> dict[str, object]:
+    identity = meeting_identity(claim.tenant, claim.meeting_id)
+    return {
+        "place": place,
+        "tenant": str(claim.tenant),
         "meeting_id": claim.meeting_id,
         "servers": list(claim.servers),
         "reservation": claim.reservation,
-        "moderator_pw": seal(claim.moderator_pw, f"{identity}/moderator_pw"),
-        "secret": secret,
+        "moderator_pw": sealer.seal(claim.moderator_pw, f"{identity}/moderator_pw"),
+        "secret": sealer.seal(claim.secret, f"{identity}/secret"),
         "voice_bridges": list(claim.voice_bridges),
-        **more,
+        "hook_names": [hook.name for hook in claim.hooks],
+        "hook_urls": [hook.url for hook in claim.hooks],
+        "hook_token": claim.hook_token,
     }
-    column: LiteralString = ""
-    if claim.hooks:
-        also += f", kept AS ({KEEP_HOOKS})"
-        column = ", (SELECT min(token) FROM kept) AS hook_token"
-        arguments |= hook_arguments(claim.hooks, secret, claim.hook_token)
-    query: LiteralString = f"WITH m AS MATERIALIZED ({_CLAIM}{function} c){also} SELECT m.*{column} FROM m"  # noqa: S608
-    cursor = await connection.execute(query, arguments)
-    row = await cursor.fetchone()
-    return (row.pop("claimed"), replace(_meeting(row, connection.sealer), hooks=tuple(claim.hooks))) if row else None
 
 
 async def usage(connection: Connection, tenant: UUID) -> tuple[int, int]:
