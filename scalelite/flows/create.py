@@ -42,6 +42,9 @@ _ALPHANUMERICS: Final = string.ascii_letters + string.digits
 _OTHERS_CREATE_S: Final = 8.5
 _LOOK_EVERY_S: Final = 0.05
 _TOKEN_BYTES: Final = 20
+# A server that has no unique number of its own for a meeting says so, in a shape without messageKey.
+_BRIDGE_TAKEN: Final = "nonUniqueVoiceBridge"
+_MOST_BRIDGES: Final = 3
 
 OVER_LIMIT: Final = Counter(
     "scalelite_tenant_over_limit", "New meetings that a limit of their tenant stopped.", ["tenant"]
@@ -160,10 +163,9 @@ class Creates:
             raise TenantFull(bound)
 
     def _claim_of(self, wanted: Wanted, servers: list[str]) -> runtime.Claim:
-        tenant, cluster, settings = wanted.caller.tenant, self.snapshot.declared.cluster, self.services.settings
+        tenant, cluster = wanted.caller.tenant, self.snapshot.declared.cluster
         limits = tenant.limits
         bounded = limits.max_meetings or limits.max_users or not self.snapshot.capped.isdisjoint(servers)
-        external = wanted.params.get("voiceBridge", "") if tenant.external_voice_bridge else ""
         return runtime.Claim(
             tenant=tenant.id,
             meeting_id=wanted.meeting_id,
@@ -171,11 +173,15 @@ class Creates:
             reservation=cluster.reservation(wanted.params),
             moderator_pw="".join(self.services.random.choices(_ALPHANUMERICS, k=8)),
             secret=wanted.caller.secret,
-            voice_bridges=voice_bridges(wanted.meeting_id, settings.voice_bridge_len, external),
+            voice_bridges=self._voice_bridges(wanted),
             hooks=wanted.hooks,
             hook_token=self._new_token() if wanted.hooks else "",
             bounds=runtime.Bounds(limits.max_meetings, limits.max_users) if bounded else None,
         )
+
+    def _voice_bridges(self, wanted: Wanted) -> list[str]:
+        external = wanted.params.get("voiceBridge", "") if wanted.caller.tenant.external_voice_bridge else ""
+        return voice_bridges(wanted.meeting_id, self.services.settings.voice_bridge_len, external)
 
     def _new_token(self) -> str:
         return self.services.random.randbytes(_TOKEN_BYTES).hex()
@@ -185,7 +191,7 @@ class Creates:
     async def _create_new(self, wanted: Wanted, meeting: Meeting) -> Answer:
         """Create a claimed meeting on its server; whatever goes wrong, the claim is taken back."""
         try:
-            reply = await self._ask_create(wanted, meeting, new=True)
+            reply, meeting = await self._ask_create(wanted, meeting, new=True)
         except BaseException:
             await asyncio.shield(self._release(meeting))
             raise
@@ -200,7 +206,7 @@ class Creates:
         """Pass on a create of a meeting that there is: only its server can tell a duplicate from another's id."""
         meeting = await self._with_hooks(wanted, meeting)
         try:
-            reply = await self._ask_create(wanted, meeting, new=False)
+            reply, meeting = await self._ask_create(wanted, meeting, new=False)
         except UselessAnswer:
             raise
         except UpstreamFailed:
@@ -221,7 +227,24 @@ class Creates:
             token = await rows.keep_hooks(connection, meeting, wanted.hooks, secret, token)
         return replace(meeting, hooks=wanted.hooks, hook_token=token)
 
-    async def _ask_create(self, wanted: Wanted, meeting: Meeting, *, new: bool) -> wire.Reply:
+    async def _ask_create(self, wanted: Wanted, meeting: Meeting, *, new: bool) -> tuple[wire.Reply, Meeting]:
+        """Ask the meeting's server; where its voice bridge is taken there, again with the next, a few times.
+
+        A server knows numbers of meetings that were not created through us. Returns the meeting with its last number.
+        """
+        reply, tried = await self._ask_once(wanted, meeting, new=new), [meeting.voice_bridge]
+        while reply.text("errors/error/key") == _BRIDGE_TAKEN and len(tried) < _MOST_BRIDGES:
+            others = [number for number in self._voice_bridges(wanted) if number not in tried]
+            async with self.services.database.use() as connection:
+                number = await runtime.renumber(connection, meeting, others)
+            if not number:
+                break
+            meeting = replace(meeting, voice_bridge=number)
+            tried.append(number)
+            reply = await self._ask_once(wanted, meeting, new=new)
+        return reply, meeting
+
+    async def _ask_once(self, wanted: Wanted, meeting: Meeting, *, new: bool) -> wire.Reply:
         tenant, server = wanted.caller.tenant, self.servers.get(meeting.server)
         params = for_create(
             wanted.params,

@@ -119,8 +119,8 @@ class Proxy:
         try:
             params = {"meetingID": meeting.meeting_id, "password": caller.params.get("password", "")}
             reply = await self.servers.ask(self.servers.get(meeting.server), "end", params)
-        except UpstreamFailed:
-            await self._write(runtime.mark_ending, meeting.generation)
+        except (UpstreamFailed, asyncio.CancelledError):  # the caller is gone, or has waited long enough
+            await asyncio.shield(self._write(runtime.mark_ending, meeting.generation))
             raise
         if reply.succeeded or reply.message_key == "notFound":
             await self._write(runtime.forget_meetings, [meeting.generation])

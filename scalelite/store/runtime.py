@@ -222,6 +222,32 @@ async def meetings_on(connection: Connection, server: str) -> list[Meeting]:
     return [_meeting(row, connection.sealer) for row in await cursor.fetchall()]
 
 
+async def renumber(connection: Connection, meeting: Meeting, bridges: Sequence[str]) -> str:
+    """Give a meeting the first of these voice bridges that is free, unless another call has changed its number.
+
+    Returns the number that it has now; '' if none was free, or the meeting is gone.
+    """
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(5341, 1)"
+        )  # the one of the claims, which take numbers too
+        await connection.execute(
+            """
+            UPDATE meeting SET voice_bridge = free.candidate
+              FROM (SELECT candidate FROM unnest(%(bridges)s::text[]) WITH ORDINALITY AS bridges (candidate, place)
+                     WHERE NOT EXISTS (SELECT FROM meeting m WHERE m.voice_bridge = candidate)
+                     ORDER BY place LIMIT 1) free
+             WHERE generation = %(generation)s AND voice_bridge = %(taken)s
+            """,
+            {"bridges": list(bridges), "generation": meeting.generation, "taken": meeting.voice_bridge},
+        )
+        cursor = await connection.execute(
+            "SELECT voice_bridge FROM meeting WHERE generation = %s", (meeting.generation,)
+        )
+        number = str((await cursor.fetchone() or {}).get("voice_bridge", ""))
+    return number if number != meeting.voice_bridge else ""
+
+
 async def confirm_meetings(connection: Connection, generations: Sequence[int]) -> None:
     """Mark claims as kept: a server has created these meetings."""
     await connection.execute(

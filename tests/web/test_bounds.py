@@ -10,11 +10,12 @@ import pytest
 from scalelite.core.model import Limits, SizeHint
 from scalelite.core.params import voice_bridges
 from scalelite.flows.create import OVER_LIMIT
-from tests.web.conftest import NO_SERVER, Cluster, failed
+from tests.web.conftest import Cluster, failed
 
 if TYPE_CHECKING:
     from tests.web.conftest import Service
 
+FULL = failed("serversFull", "All servers are full.")
 TOO_MANY_MEETINGS = failed("maxConcurrent", "The limit of meetings at the same time is reached.")
 TOO_MANY_USERS = failed("maxConcurrent", "The limit of users at the same time is reached.")
 
@@ -80,7 +81,7 @@ async def test_a_burst_does_not_exceed_the_servers_caps(cluster: Cluster) -> Non
     await cluster.poll()
     assert await burst(service, 10) == 3
     assert [len(server.meetings) for server in cluster.servers] == [1, 2]
-    assert (await service.create("one-more")).failure == NO_SERVER
+    assert (await service.create("one-more")).failure == FULL
 
 
 @pytest.mark.shows("LB-11", "bbb-api: create 3")
@@ -91,7 +92,7 @@ async def test_a_server_with_as_many_users_as_it_may_have_takes_no_meeting(clust
     await service.create("room-1")
     cluster.servers[0].add_users("room-1", 2)
     await cluster.poll()
-    assert (await service.create("room-2")).failure == NO_SERVER
+    assert (await service.create("room-2")).failure == FULL
     assert (await service.create("room-1")).key == "duplicateWarning"
 
 
@@ -168,3 +169,46 @@ async def test_a_calls_own_number_is_used_where_it_may_and_is_free(cluster: Clus
     assert (await service.create("late", voiceBridge=taken)).text("voiceBridge") == voice_bridges("late", 9)[0]
     foreign = (await service.create("theirs", tenant="tenant2", voiceBridge="55555")).text("voiceBridge")
     assert foreign == ("55555" if how == "environment" else voice_bridges("theirs", 9)[0])
+
+
+async def bridges(cluster: Cluster) -> dict[str, str]:
+    """The voice bridges that Postgres has, by meeting."""
+    rows = await (await cluster.connection.execute("SELECT meeting_id, voice_bridge FROM meeting")).fetchall()
+    return {row["meeting_id"]: row["voice_bridge"] for row in rows}
+
+
+@pytest.mark.shows("bbb-api: create 5", "requirement: nonUniqueVoiceBridge")
+@pytest.mark.parametrize("taken", [1, 2])
+async def test_a_number_that_is_taken_on_the_server_is_passed_over(cluster: Cluster, taken: int) -> None:
+    service = await cluster.start(1)
+    numbers = voice_bridges("room-1", 9)
+    for number in numbers[:taken]:
+        cluster.servers[0].create_meeting(f"foreign-{number}", params={"voiceBridge": number})
+    answer = await service.create("room-1")
+    assert answer.succeeded
+    assert answer.text("voiceBridge") == numbers[taken]
+    assert await bridges(cluster) == {"room-1": numbers[taken]}
+    assert (await service.create("room-1")).key == "duplicateWarning"
+
+
+@pytest.mark.shows("bbb-api: create 6", "CR-3", "requirement: nonUniqueVoiceBridge")
+async def test_a_server_on_which_no_number_is_free_is_not_asked_for_ever(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    for number in voice_bridges("room-1", 9):
+        cluster.servers[0].create_meeting(f"foreign-{number}", params={"voiceBridge": number})
+    answer = await service.create("room-1")
+    assert answer.text("errors/error/key") == "nonUniqueVoiceBridge"
+    assert cluster.asked("create") == 3
+    assert await cluster.meetings() == []
+
+
+@pytest.mark.shows("CR-2", "requirement: nonUniqueVoiceBridge")
+async def test_creates_at_once_of_one_room_agree_on_its_next_number(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    numbers = voice_bridges("room-1", 9)
+    cluster.servers[0].create_meeting("foreign-room", params={"voiceBridge": numbers[0]})
+    passwords = {"attendeePW": "ap", "moderatorPW": "mp"}
+    answers = await asyncio.gather(*(service.create("room-1", **passwords) for _ in range(8)))
+    assert all(answer.succeeded for answer in answers)
+    assert {answer.text("voiceBridge") for answer in answers} == {numbers[1]}
+    assert await bridges(cluster) == {"room-1": numbers[1]}

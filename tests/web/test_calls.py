@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
+from scalelite.core.model import Secret
 from tests.web.conftest import (
     API,
     BAD_CHECKSUM,
@@ -666,6 +667,24 @@ async def test_an_end_that_gets_no_answer_keeps_the_meeting_until_a_poll_says_it
     await cluster.poll()
     assert await cluster.meetings() == []
     assert (await service.about("getMeetingInfo", "room-1")).failure == NOT_FOUND
+
+
+@pytest.mark.shows("operations: every answer within 12 s", "CR-3", "CR-6", "bbb-api: end", "bbb-api: create 6")
+async def test_a_server_that_is_slow_twice_is_not_waited_for_and_what_was_asked_stays_known(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    (server,) = cluster.servers
+    cluster.server(0, previous_secret=Secret("an-old-secret"))
+    await cluster.apply()
+    await service.create("room-1")
+    for call in ("create", "end", "getMeetingInfo"):
+        server.fail("checksum_error", calls=[call], seconds=7, times=1)
+        server.fail("hang", calls=[call])
+    created, ended, told = await asyncio.gather(
+        service.create("room-2"), service.about("end", "room-1"), service.about("getMeetingInfo", "room-1")
+    )
+    assert (created.failure, ended.failure, told.failure) == (NOT_CREATED, NO_ACCESS, NO_ACCESS)
+    assert max(answer.took_s for answer in (created, ended, told)) < 7 + 8
+    assert await cluster.meetings() == [("room-1", "bbb1", "ending")]
 
 
 @pytest.mark.shows("CR-6", "bbb-api: end")
