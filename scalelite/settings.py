@@ -207,6 +207,13 @@ class Settings:
     # fmt: on
 
     @property
+    def given(self) -> frozenset[str]:
+        """The variables whose values are not the defaults."""
+        return frozenset(
+            entry.metadata["env"] for entry in fields(self) if getattr(self, entry.name) != entry.default
+        )
+
+    @property
     def accepted_algorithms(self) -> tuple[str, ...]:
         """Checksum algorithms that calls may be signed with."""
         return self.checksum_algorithms or ("SHA1", "SHA256", "SHA512")
@@ -256,6 +263,19 @@ def tell_children(name: str, value: str) -> None:
 def process_settings() -> Settings:
     """Read the environment of this process; raises SettingInvalid."""
     return read_settings(os.environ)
+
+
+# What an old deployment's environment says to no effect here (spec/settings.md).
+_IGNORED: Final = re.compile(
+    r"REDIS_URL|RAILS_.*|PREPARED_STATEMENT|DB_.*|INTERVAL|NGINX_.*|SCALELITE_.*|POLLER_THREADS|DEFAULT_MEETING_TTL"
+)
+
+
+def ignored_settings(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the variables of an old deployment that have no effect, by name."""
+    ours = {entry.metadata["env"] for entry in fields(Settings)} | set(_ALIASES.values())
+    given = os.environ if environment is None else environment
+    return tuple(sorted(name for name in given if _IGNORED.fullmatch(name) and name not in ours))
 
 
 def _actor(environment: Mapping[str, str]) -> str:

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "demo": ("demo", "Show all of it on this machine, with simulated servers."),
     "tokens": ("tokens", "Say who may use the management API."),
     "db": ("database", "Make, migrate and look at the database."),
+    "doctor": ("doctor", "Check that all of it is well."),
     "rake": ("rake", "Scalelite's tasks under their old names."),
     "completion": ("completion", "Print what completes commands in a shell."),
 }

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scalelite.cli.progress import steps
 from scalelite.cli.session import settings_of_process
 from scalelite.core import show
 from scalelite.errors import PortTaken
 
 if TYPE_CHECKING:
-    from scalelite.flows.poll import Round
+    from collections.abc import Callable
+
+    from scalelite.flows.poll import Polled, Round
     from scalelite.settings import Settings
 
 
@@ -61,17 +64,25 @@ def poll(once: bool, interval: float | None) -> None:
         settings = dataclasses.replace(settings, poll_interval_s=interval)
     with open_database(settings) as conninfo:
         if once:
-            click.echo(_told(asyncio.run(_poll_once(settings, conninfo))))
+            with steps("Polling") as advance:
+                outcome = asyncio.run(_poll_once(settings, conninfo, advance))
+            click.echo(_told(outcome))
         else:
             run_poller(settings, conninfo)
 
 
-async def _poll_once(settings: Settings, conninfo: str) -> Round:
+async def _poll_once(settings: Settings, conninfo: str, advance: Callable[[str], None]) -> Round:
     from scalelite.flows.poll import poll_round  # noqa: PLC0415
     from scalelite.wiring import open_services  # noqa: PLC0415
 
     async with open_services(settings, conninfo, name=f"scalelite poll {settings.actor}"[:63]) as services:
-        return await poll_round(services)
+        return await poll_round(services, lambda answer: advance(_answered(answer)))
+
+
+def _answered(answer: Polled) -> str:
+    meetings = answer.meetings
+    what = "no answer" if meetings is None else show.counted(len(meetings), "meeting")
+    return f"{answer.server.id}: {what}"
 
 
 def _told(outcome: Round) -> str:

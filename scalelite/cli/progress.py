@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def steps(doing: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function that is told of each step that is done."""
+def steps(doing: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
+    """Yield a function that is told of each step that is done; `total` is how many there are, where that is known."""
     if not sys.stderr.isatty():
         yield lambda text: click.echo(text, err=True)
         return

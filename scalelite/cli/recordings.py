@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from scalelite.cli.listing import format_option, print_list
 from scalelite.cli.session import settings_of_process, with_services
 from scalelite.core import show
 from scalelite.core.listing import Filter, Page
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
+    from scalelite.cli.listing import Style
     from scalelite.core.model import TenantSpec
     from scalelite.core.recording import Recording
     from scalelite.flows.importer import Outcome
@@ -113,9 +114,9 @@ def import_(archives: tuple[Path, ...]) -> int:
 @click.option("--record-id", help="Only those whose id begins so.")
 @click.option("--state", type=click.Choice(STATES), help="Only those; else published and unpublished ones.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the newest.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option
 def list_(
-    tenant: str | None, meeting_id: str | None, record_id: str | None, state: str | None, limit: int, style: str
+    tenant: str | None, meeting_id: str | None, record_id: str | None, state: str | None, limit: int, style: Style
 ) -> None:
     """List recordings, newest first.
 
@@ -139,10 +140,8 @@ def list_(
             return found, total, await store.tenants_by_id(connection)
 
     found, total, tenants = _with_services(looking, "list")
-    if style == "json":
-        click.echo(json.dumps([_plain(each, tenants) for each in found], indent=2, ensure_ascii=False))
-        return
-    click.echo(show.table(HEADS, [_cells(each, tenants) for each in found]), nl=False)
+    values = [_plain(each, tenants) for each in found]
+    print_list(style, HEADS, [_cells(each, tenants) for each in found], values)
     if total > len(found):
         click.echo(f"… {total - len(found)} more; --limit shows them.", err=True)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from scalelite.cli.listing import format_option, print_list
 from scalelite.cli.session import settings_of_process, with_connection
-from scalelite.core import show
 
 if TYPE_CHECKING:
+    from scalelite.cli.listing import Style
     from scalelite.core.tokens import Scope, Token
 
 HEADS: Final = ("name", "scope", "created by", "created", "expires")
@@ -70,8 +70,8 @@ def add(name: str, scope: Scope, lifetime_s: float | None) -> None:
 
 
 @tokens.command("list")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def list_(style: str) -> None:
+@format_option
+def list_(style: Style) -> None:
     """List tokens: names and scopes, never the tokens.
 
     \b
@@ -80,10 +80,7 @@ def list_(style: str) -> None:
     from scalelite.flows import tokens as flow  # noqa: PLC0415
 
     found = with_connection(settings_of_process(), flow.every, doing="tokens list")
-    if style == "json":
-        click.echo(json.dumps([_plain(token) for token in found], indent=2))
-    else:
-        click.echo(show.table(HEADS, [_cells(token) for token in found]), nl=False)
+    print_list(style, HEADS, [_cells(token) for token in found], [_plain(token) for token in found])
 
 
 @tokens.command()

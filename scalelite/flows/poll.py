@@ -92,9 +92,13 @@ class Found:
         return self.before.get(server) or ServerStatus(server)
 
 
-async def poll_round(services: Services) -> Round:
+def _nobody(_: Polled) -> None:
+    """Whoever wants to hear of each server as it answers gives another."""
+
+
+async def poll_round(services: Services, tell: Callable[[Polled], None] = _nobody) -> Round:
     """Poll every server that is not disabled, once, whoever else polls; asks for the versions too."""
-    poll = Poll(services)
+    poll = Poll(services, tell=tell)
     return await poll.round(await poll.begin(), versions=True)
 
 
@@ -104,6 +108,7 @@ class Poll:
 
     services: Services
     lease: Lease | None = None
+    tell: Callable[[Polled], None] = _nobody
 
     async def begin(self) -> Found:
         """Read what is to be polled, and take a number; holds that have run out are lifted."""
@@ -135,6 +140,8 @@ class Poll:
         statuses: dict[str, ServerStatus] = {}
         zombies: set[tuple[str, str]] = set()
         async for answers in asking.answers():
+            for answer in answers:
+                self.tell(answer)
             failed += [answer.server for answer in answers if answer.meetings is None]
             written, dead = await self._write_good(found, [answer for answer in answers if answer.meetings is not None])
             statuses |= written

@@ -91,3 +91,22 @@ async def running_meetings(connection: Connection) -> list[RunningMeeting]:
             """
         )
         return await cursor.fetchall()
+
+
+async def round_age_s(connection: Connection) -> float | None:
+    """Return how long ago the poller's last round ended, by the database's clock; None before the first."""
+    cursor = await connection.execute("SELECT extract(epoch FROM now() - ended_at)::float8 AS age FROM poll_round")
+    row = await cursor.fetchone()
+    return row["age"] if row else None
+
+
+async def postgres(connection: Connection) -> tuple[int, float]:
+    """Return the version of Postgres, as in 150004, and its clock in seconds since 1970."""
+    cursor = await connection.execute(
+        """
+        SELECT current_setting('server_version_num')::int AS version,
+               extract(epoch FROM clock_timestamp())::float8 AS now
+        """
+    )
+    row = await cursor.fetchone() or {}
+    return row["version"], row["now"]

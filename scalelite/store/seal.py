@@ -33,6 +33,11 @@ class Sealer:
         self._ciphers = {_key_id(key): AESGCM(_derived(key, b"scalelite secrets at rest", 32)) for key in keys}
         self.key_id = next(iter(self._ciphers), CLEAR)
 
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of its keys, that of the first first."""
+        return tuple(self._ciphers)
+
     def seal(self, text: str, identity: str) -> str:
         """Return what is stored for the text; '' stays '', so that SQL can tell that there is no secret."""
         if not text:
