@@ -169,7 +169,8 @@ def parse_xml(body: bytes) -> etree._Element:
         root = etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError):
         raise UselessAnswer from None
-    if root.getroottree().docinfo.doctype:  # in an encoding in which it does not look like one
+    # In an encoding in which it does not look like one; as most answers begin, there is neither, and no need to look.
+    if not body.startswith(b"<response>") and root.getroottree().docinfo.doctype:
         raise UselessAnswer
     return root
 

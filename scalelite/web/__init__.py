@@ -16,7 +16,7 @@ from scalelite.flows.confirm import Confirmations
 from scalelite.flows.playback import Playback
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
-from scalelite.web import bbb_api, callbacks, fsapi, ops, playback, rest_api, uploads
+from scalelite.web import bbb_api, callbacks, fsapi, metrics, ops, playback, rest_api, uploads
 from scalelite.web.protocol import REQUEST_TIMEOUT_S
 from scalelite.wiring import open_services
 
@@ -67,7 +67,7 @@ async def _open(app: App) -> None:
     snapshot = Snapshot(settings, settings.listen_database_url or app.ctx.conninfo)
     confirmations = Confirmations(services.database)
     stack.push_async_callback(_flush, confirmations)
-    for task in (snapshot.follow(), confirmations.run(), recordings.repair_once(services)):
+    for task in (snapshot.follow(), confirmations.run(), recordings.repair_once(services), metrics.flush_forever()):
         stack.push_async_callback(_cancel, asyncio.create_task(task))
     app.ctx.proxy = Proxy.of(services, snapshot, confirmations)
     app.ctx.playback = Playback(services, snapshot)

@@ -13,7 +13,7 @@ from sanic.response import text
 
 from scalelite.errors import ScaleliteError
 from scalelite.flows.observed import read_observed
-from scalelite.web.metrics import exposition
+from scalelite.web.metrics import exposition, flush
 
 if TYPE_CHECKING:
     from sanic import Request, Sanic
@@ -60,4 +60,5 @@ async def metrics(request: Request) -> HTTPResponse:
     except ScaleliteError as error:
         log.warning("metrics without the cluster's: %s", error)
         observed = None
+    flush()
     return HTTPResponse(await asyncio.to_thread(exposition, settings, observed), content_type=CONTENT_TYPE_LATEST)
