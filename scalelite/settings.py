@@ -171,6 +171,7 @@ class Settings:
     fsapi_max_duration: int | None = _env("FSAPI_MAX_DURATION", None, COUNT, "Minutes after which dial-in hangs up; 0 for no limit. Unset: MAX_MEETING_DURATION.")
     callback_allow_private: bool = _env("CALLBACK_ALLOW_PRIVATE", default=False, reader=BOOLEAN, manual="Callbacks of clients may go to loopback, link-local and private addresses.")
     form_bodies: bool = _env("FORM_BODIES", default=True, reader=BOOLEAN, manual="Take a form body's parameters where the query holds nothing but the checksum.")
+    server_id_metadata: bool = _env("SERVER_ID_METADATA", default=False, reader=BOOLEAN, manual="Meetings carry the id of their server as meta_server-id, which front ends and tenants see. Off: only the management API and commands tell it.")
     server_id_is_hostname: bool = _env("SERVER_ID_IS_HOSTNAME", default=False, reader=BOOLEAN, manual="Servers that are added without an id get their host name for one, not a UUID.")
     management_checksum_auth: bool = _env("MANAGEMENT_CHECKSUM_AUTH", default=True, reader=BOOLEAN, manual="Take calls of the management API that are signed with a load balancer secret; false: only those with a token.")
     metrics_token: str = _env("METRICS_TOKEN", "", SECRET, "What /metrics asks for as `Authorization: Bearer TOKEN`. Unset: it answers everybody; then let the proxy in front answer nobody else.")

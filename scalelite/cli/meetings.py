@@ -74,13 +74,15 @@ def _plain(meeting: RunningMeeting) -> dict[str, Any]:
         "server": meeting.server,
         "users": meeting.users,
         "phase": meeting.phase,
+        "silent": meeting.silent,
         "since": meeting.claimed_at.replace(tzinfo=UTC).isoformat(),
     }
 
 
 def _cells(value: dict[str, Any]) -> tuple[str, ...]:
+    phase = f"{value['phase']}, silent" if value["silent"] else value["phase"]
     since = f"{datetime.fromisoformat(value['since']):%Y-%m-%d %H:%M}"
-    return (value["meeting_id"], value["tenant"] or "-", value["server"], str(value["users"]), value["phase"], since)
+    return (value["meeting_id"], value["tenant"] or "-", value["server"], str(value["users"]), phase, since)
 
 
 @meetings.command()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scalelite.core.wire import Params
 
 TAG: Final = "meta_server-tag"
+SERVER_ID: Final = "meta_server-id"
 # Metadata that only the load balancer may set, in any letter case: BigBlueButton lower-cases the keys.
 OURS: Final = frozenset({"meta_tenant-id", "meta_tenant-name", "meta_secret-lrs-payload", TAG})
 # That all candidates are taken: 1e-16 for 100,000 meetings with numbers of 9 digits, and for 10,000 with those of 5.
@@ -47,12 +48,13 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a create carries because of where its meeting was placed."""
+    """What a create carries because of where its meeting was placed; a server's id only where it may be told."""
 
     server_tag: str
     voice_bridge: str
     moderator_pw: str
     new: bool
+    server_id: str = ""
 
 
 def merged(call: Mapping[str, str], layers: Layers, excluded: Iterable[str] = ()) -> Params:
@@ -72,6 +74,9 @@ def for_create(
     params["voiceBridge"] = placement.voice_bridge
     if placement.server_tag:
         params[TAG] = placement.server_tag
+    if placement.server_id:
+        params = {name: value for name, value in params.items() if name.lower() != SERVER_ID}
+        params[SERVER_ID] = placement.server_id
     if tenant:
         params["meta_tenant-id"], params["meta_tenant-name"] = str(tenant[0]), tenant[1]
     return params

@@ -248,7 +248,13 @@ class Creates:
         tenant, server = wanted.caller.tenant, self.servers.get(meeting.server)
         params = for_create(
             wanted.params,
-            Placement(server.tag, meeting.voice_bridge, meeting.moderator_pw.reveal(), new),
+            Placement(
+                server.tag,
+                meeting.voice_bridge,
+                meeting.moderator_pw.reveal(),
+                new,
+                server.id if self.services.settings.server_id_metadata else "",
+            ),
             tenant=(tenant.id, tenant.name) if tenant.name else None,
             max_duration=self.snapshot.declared.cluster.max_meeting_duration,
         )

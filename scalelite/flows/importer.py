@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
+from prometheus_client import Counter
+
 from scalelite.core.recording import MAX_METADATA_BYTES, merged, parse_metadata
 from scalelite.edge.archive import unpack
 from scalelite.edge.spool import Spool
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from scalelite.flows.services import Services
 
 log = logging.getLogger(__name__)
+
+IMPORTS: Final = Counter(
+    "scalelite_imports",
+    "Archives by what became of them: imported, failed (set aside), waiting (tried again).",
+    ["outcome"],
+)
 
 # An archive that nobody wrote to for so long is not growing.
 SETTLED_S: Final = 5.0
@@ -126,10 +134,12 @@ async def import_archive(services: Services, archive: Path) -> Outcome | None:
 
 def _waiting(archive: Path, error: Exception) -> Outcome:
     log.warning("archive %s waits: %s", archive.name, error)
+    IMPORTS.labels("waiting").inc()
     return Outcome(archive.name, waits=str(error))
 
 
 def _put_away(spool: Spool, archive: Path, outcome: Outcome) -> None:
+    IMPORTS.labels("failed" if outcome.failed else "imported").inc()
     if outcome.failed:
         place = spool.fail(archive, "\n".join((*outcome.failed, "")))
         log.error("archive %s is set aside: %s", place, "; ".join(outcome.failed))

@@ -9,6 +9,7 @@ from scalelite.core import commands
 from scalelite.core.model import Key, Kind, LrsSpec, SettingSpec
 from scalelite.errors import NotDeclared
 from scalelite.flows import admin
+from scalelite.flows.meetings import running
 from scalelite.flows.status import server_rows, servers_with_rows
 from scalelite.store import db, specs
 from scalelite.store import history as revisions
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from scalelite.flows.services import Services
     from scalelite.flows.status import ServerRow
     from scalelite.store.db import Connection
+    from scalelite.store.observed import RunningMeeting
 
 # Every answer comes within 12 s: a writer waits for another's lock for less than that.
 _LOCK_S: Final = 5.0
@@ -62,10 +64,19 @@ async def servers(services: Services) -> list[ServerView]:
 
 async def server(services: Services, server_id: str) -> ServerView:
     """Return one server; raises NotDeclared."""
-    for view in await servers(services):
-        if view.spec.id == server_id:
-            return view
+    if not server_id or "\0" in server_id:  # which Postgres takes in no text
+        raise NotDeclared("server", server_id)
+    async with services.database.use() as connection:
+        for spec, row in await servers_with_rows(connection, server_id):
+            return ServerView(spec, row)
     raise NotDeclared("server", server_id)
+
+
+async def meetings(services: Services, tenant: str = "", server_id: str = "") -> list[RunningMeeting]:
+    """Return the meetings of a tenant (by id or name) or of all, on a server or on any; raises NotDeclared."""
+    async with services.database.use() as connection:
+        found = await running(connection, tenant=tenant)
+    return [meeting for meeting in found if not server_id or meeting.server == server_id]
 
 
 async def tenants(services: Services) -> list[TenantView]:

@@ -44,9 +44,9 @@ async def server_rows(connection: Connection) -> list[ServerRow]:
     return [row for _, row in await servers_with_rows(connection)]
 
 
-async def servers_with_rows(connection: Connection) -> list[tuple[ServerSpec, ServerRow]]:
-    """Return each server as it is declared, with its row, in the order of their ids."""
-    servers = await specs.load_servers(connection)
+async def servers_with_rows(connection: Connection, server_id: str = "") -> list[tuple[ServerSpec, ServerRow]]:
+    """Return each server as it is declared, or the one of this id, with its row, in the order of their ids."""
+    servers = await specs.load_servers(connection, server_id)
     holds = await runtime.load_holds(connection)
     _, statuses = await runtime.load_statuses(connection)
     reserved = await runtime.reserved_loads(connection)

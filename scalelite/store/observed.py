@@ -69,7 +69,10 @@ async def last_round(connection: Connection) -> PollRound | None:
 
 @dataclass(frozen=True, slots=True)
 class RunningMeeting:
-    """A meeting as it is listed: users as of the last good poll; the tenant is empty without multitenancy."""
+    """A meeting as it is listed: users as of the last good poll; the tenant is empty without multitenancy.
+
+    `silent`: its server did not answer its last poll, so nobody knows whether it still runs.
+    """
 
     tenant: str
     meeting_id: str
@@ -78,6 +81,7 @@ class RunningMeeting:
     phase: str
     users: int
     claimed_at: datetime
+    silent: bool
 
 
 async def running_meetings(connection: Connection) -> list[RunningMeeting]:
@@ -86,8 +90,11 @@ async def running_meetings(connection: Connection) -> list[RunningMeeting]:
         await cursor.execute(
             """
             SELECT t.name AS tenant, m.meeting_id, m.server, m.generation, m.phase, m.users,
-                   m.claimed_at AT TIME ZONE 'UTC' AS claimed_at
-              FROM meeting m JOIN tenant t ON t.id = m.tenant ORDER BY t.name, m.meeting_id
+                   m.claimed_at AT TIME ZONE 'UTC' AS claimed_at,
+                   coalesce(s.good_polls, 0) = 0 AS silent
+              FROM meeting m JOIN tenant t ON t.id = m.tenant
+              LEFT JOIN server_status s ON s.server = m.server
+             ORDER BY t.name, m.meeting_id
             """
         )
         return await cursor.fetchall()

@@ -175,9 +175,10 @@ async def load_some(connection: Connection, keys: Collection[Key]) -> dict[Key, 
     return {key: spec for key, spec in found.items() if key in keys}
 
 
-async def load_servers(connection: Connection) -> list[ServerSpec]:
-    """Read the servers alone."""
-    found = _servers(await _rows(connection, _SERVERS + "ORDER BY id"), connection.sealer)
+async def load_servers(connection: Connection, server_id: str = "") -> list[ServerSpec]:
+    """Read the servers alone, or the one of this id."""
+    query = _SERVERS + ("WHERE id = %s" if server_id else "ORDER BY id")
+    found = _servers(await _rows(connection, query, (server_id,) if server_id else ()), connection.sealer)
     return [spec for _, spec in found if isinstance(spec, ServerSpec)]
 
 

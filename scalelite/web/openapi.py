@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from scalelite import __version__
-from scalelite.web.rest_models import Error, Message
+from scalelite.web.rest_models import Error, Message, Stored
 from scalelite.web.rest_table import OPERATIONS
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def document(prefix: str) -> dict[str, Any]:
     """Return the document; the same object each time."""
     schemas: dict[str, Any] = {}
     paths = {f"{prefix}/{name}": _path(name, operation, schemas) for name, operation in OPERATIONS.items()}
+    paths[f"{prefix}/recordings"] = {"post": _upload(schemas)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -53,7 +54,7 @@ def document(prefix: str) -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Made by `scalelite tokens add NAME --scope read|operate|admin`.",
+                    "description": "Made by `scalelite tokens add NAME --scope read|operate|admin|import`.",
                 },
                 "checksum": {
                     "type": "apiKey",
@@ -61,6 +62,32 @@ def document(prefix: str) -> dict[str, Any]:
                     "name": "checksum",
                     "description": "Hash of call + query + load balancer secret, as Scalelite's clients send it.",
                 },
+            },
+        },
+    }
+
+
+def _upload(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Describe the one call that takes no JSON (web/uploads.py)."""
+    binary = {"type": "string", "format": "binary"}
+    stored = _schema(Stored, schemas, mode="serialization")
+    errors = {status: _ERRORS[status] for status in (401, 403, 503)} | {
+        507: "The archive could not be stored; send it again later."
+    }
+    return {
+        "operationId": "importRecording",
+        "summary": "Send an archive of a recording; it is imported within the next minutes.",
+        "description": "Needs the scope import.",
+        "security": [{"token": []}],
+        "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": binary}}},
+        "responses": {
+            "202": {"description": "The archive is stored.", "content": {"application/json": {"schema": stored}}},
+            **{
+                str(status): {
+                    "description": what,
+                    "content": {"application/json": {"schema": _schema(Error, schemas, mode="serialization")}},
+                }
+                for status, what in errors.items()
             },
         },
     }

@@ -128,6 +128,12 @@ class OfTenant(Params):
     tenant: Annotated[str, Field(description="Id or name of a tenant; left out: all.")] = ""
 
 
+class MeetingsOf(OfTenant):
+    """Meetings of one tenant, or of all, on one server or on any."""
+
+    server: Annotated[str, Field(description="Id of a server; left out: all.")] = ""
+
+
 class NewSetting(Params):
     """A parameter that the tenant's calls get."""
 
@@ -262,6 +268,26 @@ class StatusOfServer(BaseModel):
     load: float
     tag: str
     polled_at: str | None = None
+
+
+class Meeting(BaseModel):
+    """A meeting, and the server that it is on; silent: that did not answer in the last poll, so it may have ended."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    tenant: str
+    meeting_id: str
+    server: str
+    phase: Literal["creating", "running", "ending"]
+    users: int
+    claimed_at: datetime
+    silent: bool
+
+
+class Stored(BaseModel):
+    """An archive that waits to be imported."""
+
+    archive: str
 
 
 class Revision(BaseModel):

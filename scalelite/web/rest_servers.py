@@ -126,6 +126,12 @@ async def get_status(call: Call) -> Answer:
     return 200, [m.StatusOfServer.model_validate(row) for row in await management.status(call.services)]
 
 
+async def get_meetings(call: Call) -> Answer:
+    """The meetings of all tenants or of one, with their servers."""
+    found = await management.meetings(call.services, call.params.tenant, call.params.server)
+    return 200, [m.Meeting.model_validate(meeting) for meeting in found]
+
+
 async def get_history(call: Call) -> Answer:
     """Revisions, newest first."""
     found = await management.history(call.services, call.params.limit, call.params.before)

@@ -116,6 +116,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         {200: list[m.StatusOfServer]},
         servers.get_status,
     ),
+    "getMeetings": Operation(
+        "GET",
+        "read",
+        "List the meetings with the server that each is on, and whether that answers.",
+        m.MeetingsOf,
+        {200: list[m.Meeting]},
+        servers.get_meetings,
+    ),
     "getHistory": Operation(
         "GET",
         "read",

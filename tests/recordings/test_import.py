@@ -200,6 +200,7 @@ async def test_an_archive_that_was_given_up_is_set_aside(desk: Desk) -> None:
 @pytest.mark.shows("RE-1")
 async def test_one_bad_format_is_told_and_the_others_are_imported(desk: Desk) -> None:
     bad, good = recorded(1), recorded(2)
+    failed_before = importer.IMPORTS.labels("failed")._value.get()
     desk.send(bad, MANY, replaced={f"video/{bad.record_id}/metadata.xml": b"<recording><id>"})
     desk.send(good)
     outcomes = await desk.run()
@@ -209,6 +210,7 @@ async def test_one_bad_format_is_told_and_the_others_are_imported(desk: Desk) ->
     }
     formats = {found.record_id: [each.format for each in found.formats] for found in await desk.listed()}
     assert formats == {bad.record_id: ["podcast", "presentation"], good.record_id: ["presentation"]}
+    assert importer.IMPORTS.labels("failed")._value.get() == failed_before + 1
     reason = (desk.spool / "failed" / f"{bad.record_id}.tar.reason.txt").read_text()
     assert reason.startswith(f"video/{bad.record_id}: metadata.xml cannot be read")
     assert not desk.files("published/video")

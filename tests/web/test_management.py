@@ -266,6 +266,42 @@ async def test_other_methods_calls_and_types_have_their_status(cluster: Cluster)
     assert (await client("addServer", b" " * (1 << 20))).status == 413
 
 
+# --- meetings and their servers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.shows("LB-14", "CR-12", "bbb-api: management API")
+async def test_meetings_are_listed_with_their_servers_and_marked_where_those_are_silent(cluster: Cluster) -> None:
+    client = await started(cluster)
+    await client.service.create("room-1")
+    await client.service.create("room-1", tenant="tenant2")
+    await cluster.poll()
+
+    async def listed(query: str = "") -> list[tuple[str, str, str, bool]]:
+        found = said(await client("getMeetings", scope="read", query=query))
+        return [(each["tenant"], each["meeting_id"], each["server"], each["silent"]) for each in found]
+
+    assert await listed() == [("tenant1", "room-1", "bbb1", False)]
+    assert (await listed("tenant=tenant1"), await listed("tenant=tenant2")) == (await listed(), [])
+    assert (await listed("server=bbb1"), await listed("server=bbb2")) == (await listed(), [])
+    assert (await client("getMeetings", query="tenant=nobody")).status == 404
+    cluster.servers[0].refuse()
+    await cluster.poll()
+    assert await listed() == [("tenant1", "room-1", "bbb1", True)]
+
+
+@pytest.mark.shows("LB-14")
+@pytest.mark.parametrize("told", [False, True])
+async def test_tenants_learn_the_server_of_a_meeting_only_where_that_was_chosen(cluster: Cluster, told: bool) -> None:
+    client = await started(cluster, SERVER_ID_METADATA=str(told).lower())
+    service = client.service
+    created = await service.create("room-1", **({"meta_Server-ID": "mine"} if told else {}))
+    answers = [created, await service.create("room-1"), await service.about("getMeetingInfo", "room-1")]
+    answers.append(await service.call("getMeetings"))
+    assert all(answer.succeeded for answer in answers)
+    assert [b"bbb1" in answer.body for answer in answers] == [False, False, told, told]
+    assert answers[2].text("metadata/server-id") == ("bbb1" if told else "")
+
+
 # --- the document ----------------------------------------------------------------------------------------------------
 
 
@@ -274,7 +310,7 @@ async def test_the_document_names_every_call_and_its_schemas_are_schemas(cluster
     client = await started(cluster)
     document = said(await client.service.send(f"{MANAGEMENT}/openapi.json", host=DOMAIN))
     assert document["openapi"] == "3.1.0"
-    assert {path.rpartition("/")[2] for path in document["paths"]} == set(OPERATIONS)
+    assert {path.rpartition("/")[2] for path in document["paths"]} == {*OPERATIONS, "recordings"}
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
 
