@@ -360,7 +360,7 @@ def _impact(change: Change, plan: Plan, *, ends: bool) -> Impact:
     of, facts = owner(change.key), plan.facts
     return Impact(
         meetings=facts.meetings_of(of),
-        recordings=facts.tenant_recordings.get(of.name, 0) if change.key.kind is Kind.TENANT else 0,
+        recordings=facts.recordings_of(change.key),
         users=facts.server_users.get(of.name, 0) if of.kind is Kind.SERVER else 0,
         ends_meetings=ends,
     )

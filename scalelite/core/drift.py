@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from scalelite.core.align import settled
 from scalelite.core.model import SECTION_OF, has_secret
-from scalelite.core.plan import Create, Remove, settled
+from scalelite.core.plan import Create, Remove
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from scalelite.core.align import unaltered
 from scalelite.core.balance import TagRule
-from scalelite.core.model import SECTION_OF, ClusterSpec, Key, Kind, ServerSpec, SettingSpec, TenantSpec
-from scalelite.core.plan import Remove, Update, owner
+from scalelite.core.model import SECTION_OF, ClusterSpec, Key, Kind, ServerSpec, SettingSpec, TenantSpec, url_key
+from scalelite.core.plan import Create, Remove, Update, owner
 from scalelite.core.show import counted
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def check(
         *_stopped(plan),
         *_removals(plan, live, wanted, bounds),
         *_updates(plan, live, bounds),
+        *_taken(plan, live, after),
         *_reach(plan),
         *_capacity(plan, live, after, bounds),
         *_left_alone(plan, live, after),
@@ -112,6 +114,38 @@ def state_after(plan: Plan, live: Declared) -> dict[Key, AnySpec]:
 def _stopped(plan: Plan) -> Iterator[Guard]:
     for stop in plan.blocked:
         yield Guard(stop.guard, "blocked", stop.key.address, stop.reason, stop.actual, "0", remedy=stop.remedy)
+
+
+def _taken(plan: Plan, live: Declared, after: Mapping[Key, AnySpec]) -> Iterator[Guard]:
+    """Yield what would take a name, a url or a host from an object that stays (busy, or out of --limit)."""
+    claims = {claim: change.key for change in plan.changes for claim in _new_claims(change)}
+    for key in live.objects.keys() & after.keys() if claims else ():
+        for claim in _claims(after[key]):
+            if claims.get(claim, key) != key:
+                stays = unaltered(key).address
+                message = f"its {claim[0]} {claim[1]} is still that of {stays}, which stays"
+                yield Guard(
+                    "taken", "blocked", claims[claim].address, message, 1, "0", remedy=f"wait until {stays} can go"
+                )
+
+
+def _new_claims(change: Change) -> set[tuple[str, str]]:
+    match change:
+        case Create():
+            return set(_claims(change.after))
+        case Update():
+            return set(_claims(change.after)) - set(_claims(change.before))
+        case _:
+            return set()
+
+
+def _claims(spec: AnySpec) -> Iterator[tuple[str, str]]:
+    """Yield what only one may have."""
+    if isinstance(spec, ServerSpec):
+        yield "url", url_key(spec.url)
+    elif isinstance(spec, TenantSpec):
+        yield "name", spec.name
+        yield from (("host", host) for host in spec.hosts)
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------

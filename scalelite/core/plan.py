@@ -6,11 +6,11 @@ Rules: spec/plan.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from scalelite.core.align import renamed, settled, unaltered
 from scalelite.core.model import (
-    OF_TENANTS,
     SECTION_OF,
     SENTINEL_TENANT,
     AnySpec,
@@ -22,7 +22,6 @@ from scalelite.core.model import (
     State,
     TenantSpec,
     WantedState,
-    url_key,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +140,11 @@ class Facts:
     def meetings_of(self, key: Key) -> int:
         """Return how many meetings a server or a tenant has."""
         by_kind = {Kind.SERVER: self.server_meetings, Kind.TENANT: self.tenant_meetings}
-        return by_kind.get(key.kind, {}).get(key.name, 0)
+        return by_kind.get(key.kind, {}).get(unaltered(key).name, 0)
+
+    def recordings_of(self, key: Key) -> int:
+        """Return how many recordings a tenant owns."""
+        return self.tenant_recordings.get(unaltered(key).name, 0) if key.kind is Kind.TENANT else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +152,19 @@ class Scope:
     """What a plan is about and how far it may go.
 
     `within` names the servers and tenants (and the cluster) that --limit and --exclude leave, None all of them.
-    `tenant_data` says what becomes of the recordings of removed tenants: keep, delete or move:TENANT.
+    `tenant_data` says what becomes of the recordings of removed tenants: keep, delete or move:TENANT. `replaces` lets
+    a tenant be removed and another of its name be made in one apply.
     """
 
     mode: Mode = "cordon"
     within: frozenset[Key] | None = None
     tenant_data: str = ""
     release_holds: bool = False
+    replaces: bool = False
 
     def has(self, key: Key) -> bool:
         """Say whether an object is within the limit; settings and LRS go with their tenant."""
-        return self.within is None or owner(key) in self.within
+        return self.within is None or owner(unaltered(key)) in self.within
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +208,7 @@ def diff(
 ) -> Plan:
     """Compare two states; sections that `wanted` does not have, and what is not in the scope, are left alone."""
     scope = scope or Scope(mode)
-    live = renamed(live, wanted)
+    live = renamed(live, wanted, replaces=scope.replaces)
     found: list[Item] = []
     unchanged = dict.fromkeys(ORDER, 0)
     for key, spec in wanted.objects.items():
@@ -241,64 +246,6 @@ def in_order(changes: Iterable[Change]) -> list[Change]:
         return not removes, -position if removes else position, change.key
 
     return sorted(changes, key=place)
-
-
-def settled(spec: AnySpec, before: AnySpec | None) -> AnySpec:
-    """Return the wanted spec with what it leaves open taken from the live one: state of a server, id of a tenant."""
-    if isinstance(spec, ServerSpec):
-        state = _settled_state(spec.state, before.state if isinstance(before, ServerSpec) else None)
-        return spec if state == spec.state else spec.model_copy(update={"state": state})
-    if isinstance(spec, TenantSpec) and spec.id is None and isinstance(before, TenantSpec):
-        return spec.model_copy(update={"id": before.id})
-    return spec
-
-
-def _settled_state(wanted: WantedState, live: WantedState | None) -> WantedState:
-    if wanted != "not enabled":
-        return wanted
-    new_or_enabled: dict[WantedState | None, State] = {None: "disabled", "enabled": "cordoned"}
-    return new_or_enabled.get(live, live or "disabled")
-
-
-def renamed(live: Declared, wanted: Declared) -> Declared:
-    """Return the live state under the wanted names: a tenant whose id is wanted under another name was renamed."""
-    names = {spec.id: key.name for key, spec in wanted.of_kind(Kind.TENANT) if spec.id is not None}
-    moves = {
-        key.name: names[spec.id] for key, spec in live.of_kind(Kind.TENANT) if names.get(spec.id, key.name) != key.name
-    }
-    if not moves:
-        return live
-    objects = {
-        key._replace(name=moves.get(key.name, key.name)) if key.kind in OF_TENANTS else key: spec
-        for key, spec in live.objects.items()
-    }
-    return replace(live, objects=objects)
-
-
-def narrowed(wanted: Declared, sections: Iterable[str]) -> Declared:
-    """Return what an inventory wants of some sections; no sections mean all."""
-    chosen = frozenset(section for section in wanted.sections if section in sections)
-    if not sections:
-        return wanted
-    objects = {key: spec for key, spec in wanted.objects.items() if SECTION_OF[key.kind] in chosen}
-    return replace(wanted, objects=objects, sections=chosen)
-
-
-def identified(live: Declared, wanted: Declared, ids_from_urls: frozenset[str]) -> Declared:
-    """Return the wanted state with servers of the list form under the id of the live server that has their url."""
-    if not ids_from_urls:
-        return wanted
-    by_url = {url_key(spec.url): key for key, spec in live.of_kind(Kind.SERVER)}
-    objects: dict[Key, AnySpec] = {}
-    places = dict(wanted.places)
-    for key, spec in wanted.objects.items():
-        known = key
-        if isinstance(spec, ServerSpec) and key.name in ids_from_urls:
-            known = by_url.get(url_key(spec.url), key)
-        objects[known] = spec if known == key else spec.model_copy(update={"id": known.name})
-        if known != key:
-            places |= {(known, field): place for (of, field), place in wanted.places.items() if of == key}
-    return replace(wanted, objects=objects, places=places)
 
 
 # --- what is wanted --------------------------------------------------------------------------------------------------
@@ -367,15 +314,16 @@ def _remove_server(key: Key, spec: ServerSpec, meetings: int, mode: Mode) -> lis
 def _remove_tenant(key: Key, spec: TenantSpec, facts: Facts, scope: Scope) -> list[Item]:
     if spec.protect:
         return [Blocked(key, "it is protected", _UNPROTECT)]
-    meetings, recordings = facts.meetings_of(key), facts.tenant_recordings.get(key.name, 0)
-    if meetings and scope.mode != "force":
+    meetings, recordings = facts.meetings_of(key), facts.recordings_of(key)
+    loses_name = key.name != spec.name
+    if meetings and (loses_name or scope.mode != "force"):
         why = f"{_meetings(meetings)} of it {_run(meetings)}"
         return [Blocked(key, why, "set enabled: false, and remove it when they have ended", "meetings", meetings)]
     if recordings and not scope.tenant_data:
         why = f"it owns {recordings:,} recording{'' if recordings == 1 else 's'}"
         remedy = "set enabled: false, or say what becomes of them: --tenant-data keep, delete or move:TENANT"
         return [Blocked(key, why, remedy, "recordings", recordings)]
-    reason = "no longer in the inventory"
+    reason = f"no longer in the inventory{'; another tenant takes its name' if loses_name else ''}"
     if recordings:
         reason += f"; its {recordings:,} recordings: {scope.tenant_data}"
     return [Remove(key, spec, reason), *([Ending(key, meetings)] if meetings else [])]

@@ -51,7 +51,7 @@ def steps(
             yield Step(key, action, note=_hold(entry))
             continue
         was = Key.of_address(entry.get("was", ""))
-        old = ended.get(was or key)
+        old = None if action == "create" else ended.get(was or key)
         after = None if action == "remove" else begun.get(key, live.objects.get(key))
         yield Step(
             key, action, old.spec if old else None, after, tuple(entry["fields"]), f"was {was.address}" if was else ""

@@ -123,9 +123,10 @@ class _Sources:
         return version.spec.model_copy(update=found), tuple(missing)
 
     def _now(self, key: Key) -> AnySpec | None:
-        """Return the live object, under the name that its tenant has now."""
-        live_name = self._live_names.get(self._ids.get(key.name)) if key.kind in OF_TENANTS else None
-        return self._live.objects.get(key._replace(name=live_name or key.name))
+        """Return the live object, under the name that its tenant has now; another tenant of that name is not it."""
+        tenant = self._ids.get(key.name) if key.kind in OF_TENANTS else None
+        name = key.name if tenant is None else self._live_names.get(tenant)
+        return None if name is None else self._live.objects.get(key._replace(name=name))
 
     def _changed_since(self, key: Key) -> set[str]:
         """Return the fields that were changed since, under whatever names its tenant had."""

@@ -95,7 +95,7 @@ def reliances(plan: Plan) -> list[Reliance]:
         Reliance(
             change.key,
             plan.facts.meetings_of(change.key) if change.key in ending or isinstance(change, Update) else 0,
-            plan.facts.tenant_recordings.get(change.key.name, 0) if change.key.kind is Kind.TENANT else 0,
+            plan.facts.recordings_of(change.key),
         )
         for change in plan.changes
         if _relies_on_meetings(change)
@@ -119,8 +119,7 @@ def broken(reliances: Iterable[Reliance], now: Facts) -> Iterator[str]:
     for key, meetings, recordings in reliances:
         if (running := now.meetings_of(key)) > meetings:
             yield f"{key.address} has {counted(running, 'meeting')}, the plan relied on {_at_most(meetings)}"
-        owned = now.tenant_recordings.get(key.name, 0) if key.kind is Kind.TENANT else 0
-        if owned > recordings:
+        if (owned := now.recordings_of(key)) > recordings:
             yield f"{key.address} has {counted(owned, 'recording')}, the plan relied on {_at_most(recordings)}"
 
 

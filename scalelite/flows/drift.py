@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scalelite.core import drift as core
-from scalelite.core.plan import identified
+from scalelite.core.align import identified
 from scalelite.store import db, history, revisions, specs
 
 if TYPE_CHECKING:

@@ -105,5 +105,5 @@ async def plan_rollback(
         unchanged = await history.load_unchanged(connection, number)
         since = await history.load_since(connection, number)
     restored = restore(live.declared, unchanged, since, number, inventory)
-    request = reconcile.Request(restored.wanted, mode, allow=allow)
+    request = reconcile.Request(restored.wanted, mode, allow=allow, replaces=True)
     return WayBack(request, await reconcile.compare(connection, request), restored.lost)

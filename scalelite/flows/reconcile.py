@@ -17,9 +17,10 @@ from psycopg import errors as pg
 
 from scalelite.core import guards as checks
 from scalelite.core import patterns, saved
+from scalelite.core.align import identified, narrowed, renamed, unaltered
 from scalelite.core.guards import Bounds, Guard
 from scalelite.core.model import OF_TENANTS, Declared, Key, Kind
-from scalelite.core.plan import Create, Plan, Remove, Scope, diff, identified, narrowed, renamed
+from scalelite.core.plan import Create, Plan, Remove, Scope, diff
 from scalelite.errors import ApplyFailed, GuardRefused, StalePlan, UsageError
 from scalelite.flows.drift import note_agreement
 from scalelite.store import db, history, plans, specs
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from scalelite.core.drift import Past
     from scalelite.core.guards import Verdict
+    from scalelite.core.model import AnySpec
     from scalelite.core.plan import Change, Facts, Mode
     from scalelite.store.plans import Identity
     from scalelite.store.specs import Author
@@ -52,8 +54,8 @@ def _no_policies(_: Plan) -> Iterable[Verdict]:
 class Request:
     """What an inventory asks for, how far a plan may go, and what may stop it.
 
-    `sets` are names of groups of servers for patterns; `read_names` reads the file of a pattern `@file`; `judge` is
-    what the inventory's policies say of a plan.
+    `replaces` is as of a scope; `sets` are names of groups of servers for patterns; `read_names` reads the file of a
+    pattern `@file`; `judge` is what the inventory's policies say of a plan.
     """
 
     wanted: Declared
@@ -69,6 +71,7 @@ class Request:
     ids_from_urls: frozenset[str] = frozenset()
     read_names: Callable[[str], Iterable[str]] = _nothing
     judge: Callable[[Plan], Iterable[Verdict]] = _no_policies
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ async def _compare(connection: Connection, request: Request, started: float) -> 
     wanted = identified(live.declared, narrowed(request.wanted, request.sections), request.ids_from_urls)
     scope = _scope(request, live.declared, wanted, facts)
     plan = diff(live.declared, wanted, facts, request.mode, live.revision, scope=scope)
-    before = renamed(live.declared, wanted)
+    before = renamed(live.declared, wanted, replaces=scope.replaces)
     after = checks.state_after(plan, before)
     return Planned(
         plan,
@@ -159,7 +162,7 @@ def _scope(request: Request, live: Declared, wanted: Declared, facts: Facts) -> 
     if request.tenant_data.startswith("move:"):
         _check_target(request.tenant_data, wanted)
     if not request.limit and not request.exclude:
-        return Scope(request.mode, None, request.tenant_data, request.release_holds)
+        return Scope(request.mode, None, request.tenant_data, request.release_holds, request.replaces)
     servers = {key.name for key, _ in (*live.of_kind(Kind.SERVER), *wanted.of_kind(Kind.SERVER))}
     sets = {"online": facts.online, "offline": frozenset(servers) - facts.online, **request.sets()}
     among = patterns.population(live.objects, wanted.objects, sets)
@@ -278,15 +281,20 @@ async def refuse_stale(connection: Connection, planned: Planned, reliances: Iter
     if found := list(saved.broken(reliances, await plans.load_facts(connection))):
         raise StalePlan(f"the plan is stale: {'; '.join(found[:3])}", hint=_PLAN_AGAIN)
     keys = live_keys(planned.plan.changes)
-    touched = await specs.load_some(connection, set(keys.values()))
-    for change in planned.plan.changes:
-        before = None if isinstance(change, Create) else change.before
-        if touched.get(keys[change.key]) != before:
-            raise StalePlan(await who_changed(connection, keys[change.key]), hint=_PLAN_AGAIN)
+    given_up = set(renames(planned.plan.changes).values())
+    expected: dict[Key, AnySpec | None] = {
+        key: None for key in keys.values() if key.kind not in OF_TENANTS or key.name not in given_up
+    }
+    expected |= {keys[each.key]: each.before for each in planned.plan.changes if not isinstance(each, Create)}
+    touched = await specs.load_some(connection, expected.keys())
+    for key, before in expected.items():
+        if touched.get(key) != before:
+            raise StalePlan(await who_changed(connection, key), hint=_PLAN_AGAIN)
 
 
 async def who_changed(connection: Connection, key: Key) -> str:
     """Say of a stale plan which object was changed since, when and by whom."""
+    key = unaltered(key)
     trace = await plans.last_change(connection, key)
     return f"the plan is stale: {key.address} was changed {trace}" if trace else f"the plan is stale: {key.address}"
 

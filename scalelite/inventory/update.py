@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
+from scalelite.core.align import settled
 from scalelite.core.model import SECTION_OF, SENTINEL_TENANT, Declared, Key, Kind, Secret, ServerSpec, TenantSpec
-from scalelite.core.plan import settled
 from scalelite.inventory import dump
 from scalelite.inventory.dump import Tree, Written
 from scalelite.inventory.layout import Hunk, Layout, Node, Splice, hunks, spliced

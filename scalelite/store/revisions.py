@@ -49,17 +49,19 @@ async def new_revision(
 
 
 def renames(changes: Iterable[Change]) -> dict[str, str]:
-    """Return the old names of the tenants that are renamed, by the new ones."""
+    """Return the old names of the tenants that are renamed or set aside, by the new ones."""
     return {
         change.key.name: change.before.name
         for change in changes
-        if isinstance(change, Update)
+        if isinstance(change, Update | Remove)
         and isinstance(change.before, TenantSpec)
         and change.before.name != change.key.name
     }
 
 
 def _logged(change: Change, old_names: dict[str, str]) -> dict[str, Any]:
+    if isinstance(change, Remove):
+        return {"address": old_key(change.key, old_names).address, "action": "remove", "fields": []}
     entry = {"address": change.key.address, "action": type(change).__name__.lower(), "fields": _fields(change)}
     if change.key.kind is Kind.TENANT and change.key.name in old_names:
         entry["was"] = old_key(change.key, old_names).address

@@ -274,6 +274,7 @@ async def write(
     await keep_versions(connection, changes, revision)
     if author.inventory:
         await mark_changed(connection, changes, revision)
+    await _set_aside(connection, changes)
     for kind in ORDER:
         if written := [change for change in changes if not isinstance(change, Remove) and change.key.kind is kind]:
             await _upsert(connection, kind, written, revision, new_id)
@@ -288,6 +289,19 @@ async def write(
     await connection.execute("UPDATE cluster SET serial = %s", (revision,))
     await connection.execute("SELECT pg_notify('scalelite_declared', %s)", (str(revision),))
     return revision
+
+
+async def _set_aside(connection: Connection, changes: Sequence[Change]) -> None:
+    """Take their names from the tenants that are about to go and whose name another takes: rows are told by names."""
+    losing = [
+        (change.before.id, change.key.name)
+        for change in changes
+        if isinstance(change, Remove)
+        and isinstance(change.before, TenantSpec)
+        and change.before.name != change.key.name
+    ]
+    for tenant, name in losing:
+        await connection.execute("UPDATE tenant SET name = %s WHERE id = %s", (name, tenant))
 
 
 async def _moved(connection: Connection, changes: Sequence[Change]) -> list[Change]:

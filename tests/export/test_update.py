@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scalelite.core.align import settled
 from scalelite.core.model import Declared, Key, Kind, LrsOidc, LrsSpec, Secret, ServerSpec, SettingSpec, TenantSpec
-from scalelite.core.plan import diff, settled
+from scalelite.core.plan import diff
 from scalelite.inventory import dump, protect
 from scalelite.inventory.load import Inventory, load_inventory
 from scalelite.inventory.update import Update, update

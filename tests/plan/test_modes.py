@@ -281,3 +281,13 @@ def test_an_entry_of_the_list_form_is_the_live_server_with_that_url(ten: Here) -
 def test_a_tenant_that_is_live_under_another_id_is_refused(ten: Here) -> None:
     ten.write(f"tenants:\n  acme: {{id: 9a870f45-ec23-4d29-828b-4673f3536d7b, secrets: [{CANARY}]}}\n")
     assert "it is live under the id" in ten("plan", "inv.yml", status=5).out
+
+
+@pytest.mark.shows("plan: what a guard stops")
+def test_the_url_of_a_server_that_stays_is_not_taken(ten: Here) -> None:
+    ten.meeting("bbb1")
+    ten.write(servers(*map(server, TEN[1:]), server("new").replace("new/api", "bbb1/api")) + TENANT)
+    refused = ten("apply", "inv.yml", "-y", status=5)
+    assert "server/new: its url https://bbb1:443/api is still that of server/bbb1, which stays" in refused.err
+    ten.sql("DELETE FROM meeting")
+    assert "1 created, 0 updated, 1 deleted" in ten("apply", "inv.yml", "-y").out

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scalelite.core.model import Declared, Key, Kind, ServerSpec, TenantSpec
-from scalelite.core.plan import renamed
+from scalelite.core.align import renamed
+from scalelite.core.model import Declared, Key, Kind, ServerSpec, TenantSpec, url_key
 from scalelite.flows import reconcile
 from scalelite.flows.reconcile import Acting, Request
 from scalelite.store import specs
@@ -49,6 +49,21 @@ def with_ids_of(live: Declared, wanted: Declared) -> Declared:
         if isinstance(spec, TenantSpec):
             free = spec.id if spec.id not in ids.values() else uuid.UUID(int=(1 << 64) + number)
             objects[key] = spec.model_copy(update={"id": ids.get(key, free)})
+    return replace(wanted, objects=objects)
+
+
+def without_taken(wanted: Declared, live: Declared, servers: list[str]) -> Declared:
+    """A server that stays for its meetings keeps its url, on purpose: nobody else wants it."""
+    kept = {
+        url_key(spec.url): key
+        for key, spec in live.objects.items()
+        if isinstance(spec, ServerSpec) and key.name in servers
+    }
+    objects = {
+        key: spec
+        for key, spec in wanted.objects.items()
+        if not isinstance(spec, ServerSpec) or kept.get(url_key(spec.url), key) == key
+    }
     return replace(wanted, objects=objects)
 
 
@@ -98,6 +113,7 @@ def test_an_apply_writes_what_was_planned_and_leaves_nothing_to_do(
                 for key, spec in wanted.objects.items()
             }
             wanted = replace(wanted, objects=disabled)
+            wanted = without_taken(wanted, before, names)
             planned = await applied(connection, wanted)
             after = (await live_objects(connection)).objects
             moved = renamed(before, wanted).objects
