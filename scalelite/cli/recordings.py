@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from scalelite.cli.listing import format_option, print_list
-from scalelite.cli.session import settings_of_process, with_services
+from scalelite.cli.session import actor_option, settings_of_process, with_services
 from scalelite.core import show
 from scalelite.core.listing import Filter, Page
 from scalelite.errors import ScaleliteError, UsageError
@@ -188,6 +188,7 @@ def _plain(recording: Recording, tenants: dict[UUID, str]) -> dict[str, Any]:
 @click.option("--where", "conditions", multiple=True, metavar="meta.KEY=VALUE", help="Only those with it; repeatable.")
 @click.option("--from", "owner", help="Take another tenant's; else only those that belong to nobody.")
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
+@actor_option
 def add_to_tenant(
     tenant: str, record_ids: tuple[str, ...], conditions: tuple[str, ...], owner: str | None, dry_run: bool
 ) -> None:
@@ -219,6 +220,7 @@ def _condition(text: str) -> tuple[str, tuple[str, ...]]:
 @recordings.command()
 @click.argument("record_ids", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@actor_option
 def delete(record_ids: tuple[str, ...], yes: bool) -> int:
     """Delete recordings with their files, whosesoever they are.
 
@@ -231,6 +233,7 @@ def delete(record_ids: tuple[str, ...], yes: bool) -> int:
 @recordings.command()
 @click.option("--dry-run", is_flag=True, help="Only list them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@actor_option
 def prune(dry_run: bool, yes: bool) -> int:
     """Delete what is older than its tenant keeps it (recordings: {keep_days: N} in the inventory).
 
@@ -262,6 +265,7 @@ def _delete(ids: Sequence[str], question: str, *, yes: bool) -> int:
 
 
 @recordings.command()
+@actor_option
 def update() -> int:
     """Read the metadata.xml of all recordings again, and take up those that the database does not know.
 

@@ -29,9 +29,12 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a revision did to one object: `before` and `after` with masked secrets, and the fields that it changed."""
+    """What a revision did to one object: `before` and `after` with masked secrets, and the fields that it changed.
 
-    key: Key
+    Of a recording it says no more than that.
+    """
+
+    address: str
     action: str
     before: AnySpec | None = None
     after: AnySpec | None = None
@@ -44,17 +47,23 @@ def steps(
 ) -> Iterator[Step]:
     """Yield what a revision did: it ended some versions, and began others or what is live."""
     for entry in revision.changes:
-        key, action = Key.of_address(entry["address"]), entry["action"]
-        if key is None:
-            continue
+        address, action = entry["address"], entry["action"]
         if action in {"hold", "release"}:
-            yield Step(key, action, note=_hold(entry))
+            yield Step(address, action, note=_hold(entry))
+            continue
+        if (key := Key.of_address(address)) is None:
+            yield Step(address, action)
             continue
         was = Key.of_address(entry.get("was", ""))
         old = None if action == "create" else ended.get(was or key)
         after = None if action == "remove" else begun.get(key, live.objects.get(key))
         yield Step(
-            key, action, old.spec if old else None, after, tuple(entry["fields"]), f"was {was.address}" if was else ""
+            address,
+            action,
+            old.spec if old else None,
+            after,
+            tuple(entry["fields"]),
+            f"was {was.address}" if was else "",
         )
 
 

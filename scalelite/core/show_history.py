@@ -141,7 +141,7 @@ def revision_text(revision: Revision, steps: Iterable[Step]) -> str:
         "",
     ]
     for step in steps:
-        lines.append(_head(step.action, step.key.address, plain(step.note)))
+        lines.append(_head(step.action, step.address, plain(step.note)))
         if step.before is not None and step.after is not None:
             lines += [_step_field(name, step) for name in step.fields]
     return "\n".join(lines) + "\n"
@@ -157,7 +157,7 @@ def revision_json(revision: Revision, steps: Iterable[Step]) -> str:
     """Return one revision with what it changed as JSON; values of secrets are null."""
     changes = [
         {
-            "address": step.key.address,
+            "address": step.address,
             "action": step.action,
             **({"note": step.note} if step.note else {}),
             "fields": [_values(name, step.before, step.after) for name in step.fields],

@@ -1,4 +1,4 @@
-"""What operators do with recordings: hand over, delete by age, list, read their files again."""
+"""What operators do with recordings: hand over, delete by age, list, read their files again; each a revision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from scalelite.core.model import SENTINEL_TENANT
 from scalelite.core.recording import MAX_METADATA_BYTES, merged, parse_metadata
 from scalelite.errors import RecordingBusy, RecordingInvalid, RecordingNotFound, RecordingNotMoved
 from scalelite.flows import recordings
+from scalelite.flows.admin import LOCK_TIMEOUT_S
+from scalelite.store import db
 from scalelite.store import recordings as store
+from scalelite.store.revisions import note_recordings
+from scalelite.store.specs import Author
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 100
+_LONGEST_S: Final = 60.0
 
 
 async def add_to_tenant(
@@ -34,8 +39,15 @@ async def add_to_tenant(
     """Give the recordings of `owner`, by default of nobody, that match to a tenant; returns how many."""
     if tenant.id is None:
         return 0
-    async with services.database.use(60) as connection, connection.transaction():
-        return await store.assign(connection, (tenant.id, tenant.name), wanted, owner=owner, dry_run=dry_run)
+    async with services.database.use(_LONGEST_S) as connection, db.apply_lock(connection, LOCK_TIMEOUT_S):
+        ids = await store.assign(connection, (tenant.id, tenant.name), wanted, owner=owner, dry_run=dry_run)
+        if ids and not dry_run:
+            await note_recordings(connection, _author(services, f"add-to-tenant {tenant.name}"), "update", ids)
+        return len(ids)
+
+
+def _author(services: Services, what: str) -> Author:
+    return Author(services.settings.actor, f"recordings {what}", {"command": f"recordings {what.partition(' ')[0]}"})
 
 
 async def expired(services: Services) -> list[tuple[str, str]]:
@@ -45,12 +57,25 @@ async def expired(services: Services) -> list[tuple[str, str]]:
 
 
 async def delete_each(services: Services, ids: Sequence[str]) -> list[str]:
-    """Delete recordings as deleteRecordings does, whosesoever; returns those that could not be deleted."""
-    left = []
-    for record_id in ids:
+    """Delete recordings as deleteRecordings does, whosesoever; returns those that could not be deleted.
+
+    What is going to be deleted is noted first, in one revision: a crash leaves it to the repair.
+    """
+    left, noted = [], []
+    async with services.database.use(_LONGEST_S) as connection, db.apply_lock(connection, LOCK_TIMEOUT_S):
+        for record_id in ids:
+            try:
+                await recordings.note_deletion(connection, None, [record_id])
+            except RecordingNotFound:
+                left.append(record_id)
+            else:
+                noted.append(record_id)
+        if noted:
+            await note_recordings(connection, _author(services, "delete"), "remove", noted)
+    for record_id in noted:
         try:
-            await recordings.delete(services, None, [record_id])
-        except (RecordingNotFound, RecordingNotMoved):
+            await recordings.finish(services, record_id)
+        except RecordingNotMoved:
             left.append(record_id)
     return left
 
@@ -69,7 +94,8 @@ async def reread(services: Services) -> Reread:
     What is unpublished by its place is so in its row; what was deleted stays deleted.
     """
     places = await services.recordings.places()
-    read, problems = 0, []
+    read: list[str] = []
+    problems: list[str] = []
     for batch in _batches(sorted({place.record_id for place in places})):
         async with services.database.use() as connection:
             gone, _ = await store.find_recordings(connection, None, Filter(prefixes=batch, states=("deleted",)))
@@ -82,8 +108,11 @@ async def reread(services: Services) -> Reread:
             except (RecordingInvalid, RecordingBusy) as error:
                 problems.append(f"{record_id}: {error.message}")
             else:
-                read += 1
-    return Reread(read, tuple(problems))
+                read.append(record_id)
+    if read:
+        async with services.database.use(_LONGEST_S) as connection, db.apply_lock(connection, LOCK_TIMEOUT_S):
+            await note_recordings(connection, _author(services, "update"), "update", read)
+    return Reread(len(read), tuple(problems))
 
 
 def _batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scalelite.flows.calls import Caller
     from scalelite.flows.proxy import Proxy
     from scalelite.flows.services import Services
+    from scalelite.store.db import Connection
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +107,14 @@ def _check_enabled(services: Services) -> None:
 async def delete(services: Services, tenant: UUID | None, ids: Sequence[str]) -> None:
     """Delete recordings of a tenant, or of any; raises RecordingNotFound, and then none is."""
     async with services.database.use() as connection:
-        await store.claim(connection, tenant, ids, _ALL, "deleted")
+        await note_deletion(connection, tenant, ids)
     for record_id in ids:
         await finish(services, record_id)
+
+
+async def note_deletion(connection: Connection, tenant: UUID | None, ids: Sequence[str]) -> None:
+    """Note that recordings are to be deleted; raises RecordingNotFound, and then none is."""
+    await store.claim(connection, tenant, ids, _ALL, "deleted")
 
 
 async def finish(services: Services, record_id: str) -> None:

@@ -404,8 +404,8 @@ async def add_tokens(connection: Connection, tokens: Mapping[tuple[str, str], by
 
 async def assign(
     connection: Connection, target: tuple[UUID, str], wanted: Filter, *, owner: UUID, dry_run: bool
-) -> int:
-    """Give the recordings of `owner` that match to the tenant (id, name); returns how many. One statement."""
+) -> list[str]:
+    """Give the recordings of `owner` that match to the tenant (id, name); returns their ids. One statement."""
     arguments, conditions = _arguments(owner, wanted)
     change = """
         , moved AS (
@@ -418,11 +418,11 @@ async def assign(
         )
     """
     cursor = await connection.execute(
-        f"WITH chosen AS (SELECT r.id FROM recording r {conditions} FOR UPDATE)"  # noqa: S608
-        f" {'' if dry_run else change} SELECT count(*) AS count FROM chosen",
+        f"WITH chosen AS (SELECT r.id, r.record_id FROM recording r {conditions} FOR UPDATE)"  # noqa: S608
+        f" {'' if dry_run else change} SELECT record_id FROM chosen ORDER BY record_id",
         {**arguments, "target": target[0], "name": target[1]},
     )
-    return int((await cursor.fetchone() or {})["count"])
+    return [row["record_id"] for row in await cursor.fetchall()]
 
 
 async def tenants_by_id(connection: Connection) -> dict[UUID, str]:

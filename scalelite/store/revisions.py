@@ -1,4 +1,4 @@
-"""Writes history: revisions, the old versions of rows, and what inventories applied; only `specs.write` calls it.
+"""Writes history: revisions, the old versions of rows, and what inventories applied; `specs.write` calls it.
 
 Each runs in the transaction that changes the rows, before they are changed.
 """
@@ -6,7 +6,7 @@ Each runs in the transaction that changes the rows, before they are changed.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from psycopg.types.json import Jsonb
 
@@ -32,17 +32,28 @@ async def new_revision(
 ) -> int:
     """Write what is done by whom, without values, and return its number."""
     old_names = renames(changes)
+    log = [*(_logged(change, old_names) for change in changes), *(_logged_hold(hold) for hold in holds)]
+    return await _new_revision(connection, author, log)
+
+
+async def note_recordings(
+    connection: Connection, author: Author, action: Literal["update", "remove"], record_ids: Sequence[str]
+) -> None:
+    """Write that somebody changed recordings, as a revision; call it inside `db.apply_lock`.
+
+    Recordings are no declared state: the cluster's serial stays, and nobody need read anything anew.
+    """
+    log = [{"address": f"recording/{record_id}", "action": action, "fields": []} for record_id in record_ids]
+    await _new_revision(connection, author, log)
+
+
+async def _new_revision(connection: Connection, author: Author, log: list[dict[str, Any]]) -> int:
     cursor = await connection.execute(
         """
         INSERT INTO revision (number, actor, message, source, changes)
         SELECT coalesce(max(number), 0) + 1, %s, %s, %s, %s FROM revision RETURNING number
         """,
-        (
-            author.actor,
-            author.message,
-            Jsonb(author.source or {}),
-            Jsonb([*(_logged(change, old_names) for change in changes), *(_logged_hold(hold) for hold in holds)]),
-        ),
+        (author.actor, author.message, Jsonb(author.source or {}), Jsonb(log)),
     )
     row = await cursor.fetchone()
     return int((row or {})["number"])

@@ -44,7 +44,7 @@ async def test_a_rollback_leads_back_to_the_state_after_a_revision(cluster: Clus
     assert (await cluster.live()).objects == before.objects
     revision, steps = await revision_steps(cluster.connection, 4)
     assert revision.source == {"rollback": 1}
-    assert {(step.key.address, step.action) for step in steps} == {
+    assert {(step.address, step.action) for step in steps} == {
         ("server/bbb1", "update"),
         ("server/bbb2", "remove"),
         ("tenant/school/setting/record", "create"),

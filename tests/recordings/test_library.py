@@ -47,6 +47,45 @@ async def command(desk: Desk, *arguments: str, **how: Any) -> tuple[int, str, st
     return child.returncode or 0, out.decode(), error.decode()
 
 
+async def revisions(desk: Desk) -> list[tuple[str, str, str, list[str]]]:
+    """Actor, message, action and record ids of the revisions, oldest first."""
+    async with desk.services.database.use() as connection:
+        cursor = await connection.execute("SELECT actor, message, changes FROM revision ORDER BY number")
+        rows = await cursor.fetchall()
+    return [
+        (row["actor"], row["message"], *{entry["action"] for entry in row["changes"]},
+         [entry["address"].removeprefix("recording/") for entry in row["changes"]])
+        for row in rows
+    ]  # fmt: skip
+
+
+@pytest.mark.shows("cli: everything that changes state writes a revision", "recordings: add-to-tenant")
+async def test_what_operators_do_to_recordings_is_a_revision_of_theirs(desk: Desk) -> None:
+    acme = await tenant(desk, "acme")
+    ids = [recorded(number).record_id for number in range(3)]
+    for number in range(3):
+        desk.send(recorded(number))
+    await desk.run()
+    services = await desk.open(SCALELITE_ACTOR="ada")
+    await library.add_to_tenant(services, acme, Filter(prefixes=tuple(ids[:2]), states=None), dry_run=True)
+    await library.add_to_tenant(services, acme, Filter(prefixes=tuple(ids[:2]), states=None))
+    await library.add_to_tenant(services, acme, Filter(prefixes=tuple(ids[:2]), states=None))
+    assert await library.delete_each(services, [ids[2], "unknown"]) == ["unknown"]
+    assert await library.delete_each(services, ["unknown"]) == ["unknown"]
+    await library.reread(services)
+    assert await revisions(desk) == [
+        ("ada", "recordings add-to-tenant acme", "update", ids[:2]),
+        ("ada", "recordings delete", "remove", ids[2:]),
+        ("ada", "recordings update", "update", ids[:2]),
+    ]
+    environment = {**os.environ, **desk.environment(), "DATABASE_URL": desk.conninfo}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "scalelite", "history", "2", env=environment, stdout=-1
+    )
+    out, _ = await child.communicate()
+    assert f"- recording/{ids[2]}" in out.decode()
+
+
 @pytest.mark.shows("recordings: add-to-tenant", "MT-9")
 async def test_recordings_are_handed_over_by_id_and_by_metadata_once(desk: Desk) -> None:
     acme, other = await tenant(desk, "acme"), await tenant(desk, "other")
