@@ -410,6 +410,13 @@ class UnsupportedContentType(ApiError):
     text = "POST request Content-Type is missing or unsupported"
 
 
+class Overloaded(ApiError):
+    """More calls wait for the same server, or for Postgres, than can be answered in time."""
+
+    http_status = 503
+    text = "Too many calls at once; try again."
+
+
 class ServiceNotReady(ApiError):
     """Postgres is away and the answer is not in memory."""
 

@@ -35,6 +35,7 @@ _HASHES: Final = {
     128: ("SHA512", hashlib.sha512),
 }
 _BY_NAME: Final = dict(_HASHES.values())
+_UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -116,7 +117,11 @@ def _text(raw: str) -> str:
 
 def encode(params: Mapping[str, str]) -> str:
     """Encode parameters as RFC 3986 has them, so that a stock server takes them."""
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in params.items())
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in params.items()])
+
+
+def _quoted(text: str) -> str:
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
 
 
 def meeting_id(params: Mapping[str, str]) -> str:

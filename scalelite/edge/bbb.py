@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from scalelite.core import wire
-from scalelite.errors import UpstreamFailed, UselessAnswer
+from scalelite.errors import Overloaded, UpstreamFailed, UselessAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECTIONS_PER_SERVER: Final = 32
+# With those that wait for a connection: more would be answered too late, and hold up whoever asks in vain.
+CALLS_PER_SERVER: Final = 256
 LONGEST_LINE: Final = 8000  # nginx in front of a stock server refuses request lines over 8 KiB
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -72,6 +75,7 @@ class BbbClient:
     def __init__(self, session: aiohttp.ClientSession, timeouts: Timeouts) -> None:
         self._session = session
         self.timeouts = timeouts
+        self._under_way: Counter[str] = Counter()
 
     @staticmethod
     def session() -> aiohttp.ClientSession:
@@ -94,16 +98,22 @@ class BbbClient:
         body: Body = NO_BODY,
         timeouts: Timeouts | None = None,
     ) -> wire.Reply:
-        """Return the server's answer, SUCCESS or FAILED; raises ServerUnreachable, or UpstreamFailed.
+        """Return the server's answer, SUCCESS or FAILED; raises ServerUnreachable, UpstreamFailed, Overloaded.
 
         A server that answers checksumError is asked once more with its previous secret, if it has one.
         """
+        if self._under_way[server.id] >= CALLS_PER_SERVER:
+            raise Overloaded
         query = wire.encode(params)
         timeouts = timeouts or self.timeouts
-        reply = await self._ask(server.id, _request(server, call, query, algorithm, server.secret, body), timeouts)
-        if reply.message_key == "checksumError" and (old := server.previous_secret):
-            return await self._ask(server.id, _request(server, call, query, algorithm, old, body), timeouts)
-        return reply
+        self._under_way[server.id] += 1
+        try:
+            reply = await self._ask(server.id, _request(server, call, query, algorithm, server.secret, body), timeouts)
+            if reply.message_key == "checksumError" and (old := server.previous_secret):
+                return await self._ask(server.id, _request(server, call, query, algorithm, old, body), timeouts)
+            return reply
+        finally:
+            self._under_way[server.id] -= 1
 
     async def _ask(self, server: str, request: tuple[str, Body], timeouts: Timeouts) -> wire.Reply:
         try:

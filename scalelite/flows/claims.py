@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from scalelite.errors import DatabaseAway
+from scalelite.errors import DatabaseAway, Overloaded
 from scalelite.store import runtime
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Claimed = tuple[bool, "Meeting"] | None
 _Waiting = tuple["Claim", "asyncio.Future[Claimed]"]
 _AT_ONCE: Final = 64
+_MOST_WAITING: Final = 1024
 
 
 class Claims:
@@ -38,10 +39,15 @@ class Claims:
         self._work: asyncio.Task[None] | None = None
 
     async def claim(self, claim: Claim) -> Claimed:
-        """Return the meeting and whether this call claimed it; None if no server was eligible. Raises DatabaseAway."""
+        """Return the meeting and whether this call claimed it; None if no server was eligible.
+
+        Raises DatabaseAway, and Overloaded at once where too many wait.
+        """
         if claim.bounds:
             async with self._database.use() as connection:
                 return await runtime.claim_meeting(connection, claim)
+        if len(self._waiting) >= _MOST_WAITING:
+            raise Overloaded
         future: asyncio.Future[Claimed] = asyncio.get_running_loop().create_future()
         self._waiting.append((claim, future))
         if self._work is None:

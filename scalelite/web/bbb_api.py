@@ -11,7 +11,7 @@ from sanic.exceptions import SanicException, ServiceUnavailable
 from sanic.response import text
 
 from scalelite.core import wire
-from scalelite.errors import ApiError, ScaleliteError, ServiceNotReady, UnsupportedRequest
+from scalelite.errors import ApiError, ScaleliteError, UnsupportedRequest
 from scalelite.flows import calls
 from scalelite.flows.proxy import CALLS
 from scalelite.web.metrics import measured
@@ -114,5 +114,5 @@ async def failed(request: Request, error: Exception) -> HTTPResponse:
         case _:
             log.error("%s failed", request.path, exc_info=error)
             known = ApiError()
-    headers = {"Retry-After": "1"} if isinstance(known, ServiceNotReady) else None
+    headers = {"Retry-After": "1"} if known.http_status == 503 else None
     return HTTPResponse(wire.failure(known), known.http_status, headers, content_type=XML)
