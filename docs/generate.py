@@ -14,6 +14,9 @@ from scalelite.core.document import plan_schema
 from scalelite.inventory.explain import pages
 from scalelite.inventory.problems import CODES
 from scalelite.inventory.schema import inventory_schema
+from scalelite.playbook.doc import module_page
+from scalelite.playbook.registry import load_modules
+from scalelite.playbook.schema import playbook_schema
 from scalelite.settings import Settings
 from scalelite.web.rest_table import OPERATIONS
 
@@ -57,8 +60,8 @@ def commands_page() -> str:
         "Exit statuses: 0 done, 1 unexpected, 2 changes (only with `--detailed-exitcode`), 3 invalid inventory,",
     ]
     parts += [
-        "4 stale plan, 5 refused by a guard, 6 lock not had, 7 apply rolled back, 9 done in part, 64 wrong usage,",
-        "130 interrupted.",
+        "4 stale plan, 5 refused by a guard, 6 lock not had, 7 apply rolled back, 8 a playbook failed on some servers,",
+        "9 done in part, 64 wrong usage, 130 interrupted.",
         "",
     ]
     for path, command in _walk(cli, ("scalelite",)):
@@ -83,6 +86,13 @@ def problems_page() -> str:
     head = ["# Problems of inventories", "", "`scalelite explain CODE` prints one of these.", ""]
     sections = [f"## {code}\n\n{what}\n\n{explained[code]}\n" for code, what in CODES.items()]
     return "\n".join([*head, *sections])
+
+
+def modules_page() -> str:
+    """Return the page of the modules of playbooks."""
+    head = ["# Modules of playbooks", "", "`scalelite playbook doc MODULE` prints one of these.", ""]
+    pages = [f"## {name}\n\n```\n{module_page(module)}```\n" for name, module in sorted(load_modules().items())]
+    return "\n".join([*head, *pages])
 
 
 def management_page() -> str:
@@ -111,13 +121,18 @@ def _fields(model: type[BaseModel]) -> str:
 
 SCHEMAS = {
     f"{name}.schema.json": lambda made=made: json.dumps(made(), indent=2, ensure_ascii=False) + "\n"
-    for name, made in {"inventory": inventory_schema, "plan": plan_schema}.items()
+    for name, made in {
+        "inventory": inventory_schema,
+        "plan": plan_schema,
+        "playbook": lambda: playbook_schema(load_modules()),
+    }.items()
 }
 PAGES = {
     "management-api.md": management_page,
     "problems.md": problems_page,
     "settings.md": settings_page,
     "commands.md": commands_page,
+    "modules.md": modules_page,
 }
 
 

@@ -93,10 +93,11 @@ class InventoryInvalid(ScaleliteError):
 
     exit_status = 3
     http_status = 422
+    what: ClassVar[str] = "inventory"
 
     def __init__(self, problems: Sequence[object]) -> None:
         count = len(problems)
-        super().__init__(f"{count} problem{'' if count == 1 else 's'} in the inventory")
+        super().__init__(f"{count} problem{'' if count == 1 else 's'} in the {self.what}")
         self.problems = tuple(problems)
 
 
@@ -109,6 +110,16 @@ class SyncFileInvalid(ScaleliteError):
     def __init__(self, message: str, old: str = "") -> None:
         super().__init__(message)
         self.old = old or message
+
+
+class PlaybookInvalid(InventoryInvalid):
+    """A playbook has problems; each is a line of its own, sorted by place."""
+
+    what = "playbook"
+
+
+class TaskFailed(ScaleliteError):
+    """A task of a playbook cannot do what it is told; the message says why."""
 
 
 class VaultError(ScaleliteError):
@@ -166,6 +177,15 @@ class LockTimeout(ScaleliteError):
         super().__init__(
             f"the lock was not had within {waited_s:g} s; it is held by {holder}",
             hint="wait for it, or give a longer --lock-timeout",
+        )
+
+
+class ServersBusy(LockTimeout):
+    """Another playbook works on a server."""
+
+    def __init__(self, server: str, holder: str) -> None:
+        ScaleliteError.__init__(
+            self, f"another playbook works on server {server}: {holder}", hint="wait until it has ended, or end it"
         )
 
 

@@ -25,14 +25,14 @@ def generator() -> ModuleType:
 
 
 @pytest.mark.shows("MO-4", "issue A8: docs")
-@pytest.mark.parametrize("page", ["settings.md", "commands.md", "problems.md", "management-api.md"])
+@pytest.mark.parametrize("page", ["settings.md", "commands.md", "problems.md", "management-api.md", "modules.md"])
 def test_reference_pages_are_fresh(page: str) -> None:
     """`python docs/generate.py` makes them."""
     assert (ROOT / "docs" / "reference" / page).read_text() == generator().PAGES[page]()
 
 
 @pytest.mark.shows("inventory: schema")
-@pytest.mark.parametrize("name", ["inventory.schema.json"])
+@pytest.mark.parametrize("name", ["inventory.schema.json", "playbook.schema.json"])
 def test_schemas_are_fresh(name: str) -> None:
     """`python docs/generate.py` makes them."""
     assert (ROOT / "schemas" / name).read_text() == generator().SCHEMAS[name]()

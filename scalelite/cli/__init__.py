@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "plan": ("config", "Say what apply would change."),
     "apply": ("config", "Make the cluster what the inventory says."),
     "inventory": ("inventory", "Show what an inventory makes of its servers and groups."),
+    "playbook": ("playbook", "Do things in an order, with waits, as Ansible does."),
     "vault": ("vault", "Encrypt and decrypt files and values, as ansible-vault does."),
     "drift": ("history", "Say what was changed outside of the inventory."),
     "history": ("history", "List revisions, or what one of them changed."),

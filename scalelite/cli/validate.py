@@ -80,7 +80,7 @@ def explain(code: str) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["inventory", "plan"]))
+@click.argument("what", type=click.Choice(["inventory", "plan", "playbook"]))
 def schema(what: str) -> None:
     """Print a JSON schema (draft-07), for editors and other tools.
 
@@ -89,6 +89,9 @@ def schema(what: str) -> None:
     """
     from scalelite.core.document import plan_schema  # noqa: PLC0415
     from scalelite.inventory.schema import inventory_schema  # noqa: PLC0415
+    from scalelite.playbook.registry import load_modules  # noqa: PLC0415
+    from scalelite.playbook.schema import playbook_schema  # noqa: PLC0415
 
-    made = {"inventory": inventory_schema, "plan": plan_schema}[what]()
-    click.echo(json.dumps(made, indent=2, ensure_ascii=False))
+    made = {"inventory": inventory_schema, "plan": plan_schema}.get(what)
+    document = made() if made else playbook_schema(load_modules())
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

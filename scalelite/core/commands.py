@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -27,13 +28,12 @@ from scalelite.core.model import (
     TenantSpec,
     url_key,
 )
-from scalelite.core.plan import Change, Create, Facts, Hold, Remove, Update, in_order
+from scalelite.core.plan import Change, Create, Facts, Held, Hold, Remove, Update, in_order
 from scalelite.core.show import counted
 from scalelite.errors import AlreadyDeclared, Ambiguous, GuardRefused, NotDeclared, SpecRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
     from uuid import UUID
 
     from pydantic_core import ErrorDetails
@@ -54,37 +54,66 @@ class Known:
 Wish = Callable[[Known], Iterable[Change | Hold]]
 
 
+class Course:
+    """Decides wishes one after the other, each on what the ones before it make of the cluster; writes nothing."""
+
+    def __init__(self, known: Known) -> None:
+        self._objects = dict(known.declared.objects)
+        self._holds = dict(known.facts.holds)
+        self._changes: dict[Key, Change] = {}
+        self._new_holds: dict[Key, Hold] = {}
+        self.known = Known(replace(known.declared, objects=self._objects), replace(known.facts, holds=self._holds))
+
+    def decide(self, wish: Wish) -> tuple[Change | Hold, ...]:
+        """Return what a wish comes to; one that is refused leaves no trace."""
+        parts = tuple(wish(self.known))
+        for part in parts:
+            if isinstance(part, Hold):
+                self._hold(part)
+            else:
+                self._change(part)
+        return parts
+
+    def _hold(self, hold: Hold) -> None:
+        self._new_holds[hold.key] = hold
+        if hold.after is None:
+            self._holds.pop(hold.key.name, None)
+        else:
+            self._holds[hold.key.name] = Held(hold.after, "", hold.why, _NOW)
+
+    def _change(self, change: Change) -> None:
+        self._changes[change.key] = _merged(self._changes.get(change.key), change)
+        if isinstance(change, Remove):
+            self._objects.pop(change.key, None)
+        else:
+            self._objects[change.key] = change.after
+
+    @property
+    def decided(self) -> tuple[Change | Hold, ...]:
+        """What all of them come to together."""
+        return (*self._changes.values(), *self._new_holds.values())
+
+
 def in_turn(*wishes: Wish) -> Wish:
     """Wish for several things in one transaction, each decided on what the ones before it make of the cluster."""
 
     def decide(known: Known) -> Iterable[Change | Hold]:
-        changes: dict[Key, Change] = {}
-        holds: dict[Key, Hold] = {}
+        course = Course(known)
         for wish in wishes:
-            for part in wish(replace(known, declared=_with(known.declared, changes.values()))):
-                if isinstance(part, Hold):
-                    holds[part.key] = part
-                else:
-                    changes[part.key] = _merged(changes.get(part.key), part)
-        return (*changes.values(), *holds.values())
+            course.decide(wish)
+        return course.decided
 
     return decide
+
+
+# Of a hold that is not written yet; it begins when it is.
+_NOW: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def _merged(first: Change | None, then: Change) -> Change:
     if isinstance(first, Create | Update) and isinstance(then, Update):
         return replace(first, after=then.after)
     return then
-
-
-def _with(declared: Declared, changes: Iterable[Change]) -> Declared:
-    objects = dict(declared.objects)
-    for change in changes:
-        if isinstance(change, Remove):
-            objects.pop(change.key, None)
-        else:
-            objects[change.key] = change.after
-    return replace(declared, objects=objects)
 
 
 # --- who is meant ----------------------------------------------------------------------------------------------------
@@ -106,6 +135,15 @@ def server_of(declared: Declared, server_id: str) -> ServerSpec:
     if not isinstance(spec, ServerSpec):
         raise NotDeclared("server", server_id)
     return spec
+
+
+def state_in(known: Known, server_id: str) -> State:
+    """Return the state of a server, the stricter of declared and held; one that is gone is disabled."""
+    spec = known.declared.objects.get(Key(Kind.SERVER, server_id))
+    hold = known.facts.holds.get(server_id)
+    if not isinstance(spec, ServerSpec) or spec.state == "not enabled":
+        return "disabled"
+    return effective_state(spec.state, hold.state if hold else None)
 
 
 def tenant_of(declared: Declared, name_or_id: str) -> TenantSpec:
@@ -170,7 +208,7 @@ def update_server(server_id: str, fields: Mapping[str, Any]) -> Wish:
     def decide(known: Known) -> Iterator[Change | Hold]:
         before = server_of(known.declared, server_id)
         after = _checked(ServerSpec, {**dict(before), **fields})
-        _refuse_server(known, after)
+        _refuse_server(known, after, new_url=after.url != before.url)
         meetings = known.facts.server_meetings.get(server_id, 0)
         if url_key(after.url) != url_key(before.url) and meetings:
             raise GuardRefused(f"server '{server_id}' has {counted(meetings, 'meeting')}, lost by a new url", _EMPTY_IT)
@@ -216,10 +254,10 @@ def set_state(server_id: str, state: State, why: str = "", until: datetime | Non
     return decide
 
 
-def _refuse_server(known: Known, spec: ServerSpec) -> None:
+def _refuse_server(known: Known, spec: ServerSpec, *, new_url: bool = True) -> None:
     if not spec.secret:
         raise SpecRefused("secret: must not be empty")
-    for other in servers(known.declared):
+    for other in servers(known.declared) if new_url else ():
         if other.id != spec.id and url_key(other.url) == url_key(spec.url):
             raise AlreadyDeclared(f"server '{other.id}' has the url {other.url} already")
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _NAMED: Final = {"servers": Kind.SERVER, "tenants": Kind.TENANT, "cluster": Kind.CLUSTER}
 _ATTRIBUTES: Final = frozenset({"tag", "state"})
-# Between terms: a colon or a comma; not inside of a regular expression, which goes to the end of its pattern.
-_BETWEEN: Final = re.compile(r"[:,]")
+# Between terms: a colon or a comma; not inside of brackets (bbb[01:05]), nor of a regular expression, which goes to the
+# end of its pattern.
+_BETWEEN: Final = re.compile(r"[:,](?![^\[\]]*\])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def _evaluate(pattern: str, among: Population, read: Callable[[str], Iterable[st
     plain: list[frozenset[Key]] = []
     both: list[frozenset[Key]] = []
     but: list[frozenset[Key]] = []
-    for term in _terms(pattern):
+    for term in terms(pattern):
         into = {"&": both, "!": but}.get(term[0], plain)
         name = term[1:] if into is not plain else term
         into.append(_match(name, among, read))
@@ -78,13 +79,14 @@ def _evaluate(pattern: str, among: Population, read: Callable[[str], Iterable[st
     return found.difference(*but)
 
 
-def _terms(pattern: str) -> list[str]:
+def terms(pattern: str) -> list[str]:
+    """Return the terms of a pattern, with their signs; raises UsageError for an empty one."""
     if pattern.lstrip("&!").startswith("~"):
         return [pattern]
-    terms = [term.strip() for term in _BETWEEN.split(pattern)]
-    if not all(term.strip("&!") for term in terms):
+    found = [term.strip() for term in _BETWEEN.split(pattern)]
+    if not all(term.strip("&!") for term in found):
         raise UsageError(f"the pattern {pattern!r} has an empty term", hint="write it as all:!bbb3 or large:&online")
-    return terms
+    return found
 
 
 def _match(term: str, among: Population, read: Callable[[str], Iterable[str]]) -> frozenset[Key]:

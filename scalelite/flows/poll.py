@@ -110,8 +110,11 @@ class Poll:
     lease: Lease | None = None
     tell: Callable[[Polled], None] = _nobody
 
-    async def begin(self) -> Found:
-        """Read what is to be polled, and take a number; holds that have run out are lifted."""
+    async def begin(self, only: frozenset[str] | None = None) -> Found:
+        """Read what is to be polled, and take a number; holds that have run out are lifted.
+
+        All servers that are not disabled, or `only` these, whatever their state.
+        """
         async with self._write() as connection:
             await runtime.lift_holds(connection)
             cluster = cluster_view(await specs.load_cluster(connection), self.services.settings)
@@ -123,7 +126,9 @@ class Poll:
             server.id: state_of(server, before.get(server.id) or ServerStatus(server.id), holds.get(server.id))
             for server in servers
         }
-        polled = tuple(server for server in servers if states[server.id] != "disabled")
+        polled = tuple(
+            server for server in servers if (states[server.id] != "disabled" if only is None else server.id in only)
+        )
         cordoned = frozenset(server.id for server in polled if states[server.id] == "cordoned")
         return Found(mark, cluster, polled, before, cordoned)
 

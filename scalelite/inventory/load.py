@@ -67,13 +67,13 @@ def load_inventory(
 
     The vault's passwords are asked for when the first vault is met.
     """
-    problems = _Problems()
+    problems = Problems()
     vaults = Vaults(passwords)
     inventory = Inventory(Declared({}))
     with without_gc():
         reader = Reader(stdin, vaults, problems)
         loader = _Loader(problems)
-        with suppress(_TooMany):
+        with suppress(TooMany):
             for path in paths:
                 loader.add(reader.read(path))
             inventory = loader.inventory(Renderer(Lookups(environment, vaults), vaults, problems, problems.paths))
@@ -86,7 +86,7 @@ def load_inventory(
 class _Loader:
     """Makes one tree of the sources of all inventories, and one inventory of the tree."""
 
-    def __init__(self, problems: _Problems) -> None:
+    def __init__(self, problems: Problems) -> None:
         self._problems = problems
         self._sources: list[Source] = []
         self._tree: Map | None = None
@@ -133,11 +133,11 @@ class _Loader:
 # --- problems --------------------------------------------------------------------------------------------------------
 
 
-class _TooMany(Exception):
+class TooMany(Exception):
     """Nobody reads so many problems; looking for more of them would take minutes."""
 
 
-class _Problems:
+class Problems:
     """Collects what is reported, and gives each problem its line when all is read."""
 
     def __init__(self) -> None:
@@ -156,6 +156,7 @@ class _Problems:
         rendered_from: Mark | None = None,
         severity: Severity = "error",
     ) -> None:
+        """Take one problem, as `Report` says."""
         if len(self.found) == MAX_PROBLEMS - 1:
             message += f" With {MAX_PROBLEMS:,} problems found, more were not looked for."
         place = mark.key_place if at_key else mark.place
@@ -165,7 +166,7 @@ class _Problems:
         problem = Problem(place, code, path_text(written), printable(message), severity=severity, rendered_from=origin)
         self.found.append((place, at, problem))
         if len(self.found) == MAX_PROBLEMS:
-            raise _TooMany
+            raise TooMany
 
     def sorted(self) -> list[Problem]:
         """Return the problems by place, each once, with their source lines."""

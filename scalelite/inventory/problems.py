@@ -57,6 +57,12 @@ CODES: Final[dict[str, str]] = {
     "SL144": "A value out of a vault or a password file stands where it would be shown, in plans and in listings.",
     "SL145": "A range of servers cannot be read, or makes more than 100,000 of them.",
     "SL146": "A file that a template looks up cannot be read, or is not below the inventory.",
+    "SL201": "A playbook is no list of plays, or a file that it includes no list of tasks.",
+    "SL202": "A task of a playbook has no module, or more than one.",
+    "SL203": "A key of a task is neither a keyword nor a module, mostly because it is misspelt.",
+    "SL204": "A task notifies a handler that is not there.",
+    "SL206": "A keyword of Ansible's that has no meaning here.",
+    "SL207": "A file that a playbook names is not there.",
 }
 
 # Keys whose values, and whatever stands below them, are never shown.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import StrictUndefined, TemplateError, nodes
@@ -64,6 +65,9 @@ class _Budget:
     """How many characters all templates of a run may work on: what each may use is bounded, and their number not."""
 
     def __init__(self) -> None:
+        self._left = _MAX_WORK
+
+    def renew(self) -> None:
         self._left = _MAX_WORK
 
     def spend(self, characters: int) -> None:
@@ -128,7 +132,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
     context_class = _Names
 
-    def __init__(self, lookup: Callable[..., Any], budget: _Budget) -> None:
+    def __init__(self, lookup: Callable[..., Any], budget: _Budget, extras: Extras) -> None:
         super().__init__(
             undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, optimized=False, finalize=_scalar
         )
@@ -139,7 +143,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         filters = {name: own.get(name) or self.filters[name] for name in _FILTERS}
         self.filters = {
             name: function if name in _ANY_VALUE else budget.filter(function) for name, function in filters.items()
-        }
+        } | dict(extras.filters)
+        self.tests |= extras.tests
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Keys before attributes, so that a variable may be called `items`."""
@@ -174,16 +179,33 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Filters and tests besides those of inventories; they bound what they do themselves."""
+
+    filters: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    tests: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+
 class Compiler:
     """Turns a template's text into a function of its variables; the same text is compiled once."""
 
-    def __init__(self, lookups: Lookups, used: Callable[[Any], Any]) -> None:
+    def __init__(self, lookups: Lookups, used: Callable[[Any], Any], extras: Extras | None = None) -> None:
         self._budget = _Budget()
         self._lookups = lookups
         self._used = used
         self._folder: FilePath | None = None
-        self._environment = _Sandbox(self._looked_up, self._budget)
+        self._environment = _Sandbox(self._looked_up, self._budget, extras or Extras())
         self._compiled: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
+
+    def check(self, text: str) -> None:
+        """Raise TemplateProblem for a text that is no template, or uses what is not allowed."""
+        if text not in self._compiled:
+            self._compiled[text] = self._compile(text)
+
+    def renew(self) -> None:
+        """Let the next templates work on as much as the first ones: what runs for hours renders without end."""
+        self._budget.renew()
 
     def _looked_up(self, kind: Any = None, name: Any = None, default: Any = None) -> Any:
         return self._used(self._lookups(kind, name, default, self._folder))

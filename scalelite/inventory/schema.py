@@ -20,30 +20,30 @@ def inventory_schema() -> dict[str, Any]:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": _ID,
-        **_draft7(schema),
-        "definitions": {name: _draft7(definition) for name, definition in sorted(definitions.items())},
+        **draft7(schema),
+        "definitions": {name: draft7(definition) for name, definition in sorted(definitions.items())},
     }
 
 
-def _draft7(schema: Any) -> Any:
+def draft7(schema: Any) -> Any:
     """Turn a part of pydantic's schema into draft-07: nothing may stand beside `$ref`, no generated titles."""
     if isinstance(schema, list):
-        return [_draft7(part) for part in schema]
+        return [draft7(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     about = {name: schema[name] for name in _ABOUT if name in schema and name != "title"}
     core = {name: part for name, part in schema.items() if name not in _ABOUT}
     if "properties" in core:
-        core["properties"] = {name: _draft7(part) for name, part in core["properties"].items()}
+        core["properties"] = {name: draft7(part) for name, part in core["properties"].items()}
         core.pop("required", None)  # a file may hold a part of an entry, of which another file holds the rest
     for name in ("items", "additionalProperties", "anyOf"):
         if name in core:
-            core[name] = _draft7(core[name])
+            core[name] = draft7(core[name])
     if "patternProperties" in core:
         # pydantic lets keys of another form pass, with any value.
         [(pattern, values)] = core.pop("patternProperties").items()
         core["propertyNames"] = {**core.get("propertyNames", {}), "pattern": pattern}
-        core["additionalProperties"] = _draft7(values)
+        core["additionalProperties"] = draft7(values)
     if "$ref" in core and about:
         return {**about, "allOf": [core]}
     return {**about, **(_or_template(core) if _is_bounded_scalar(core) else core)}

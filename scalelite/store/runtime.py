@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from scalelite.store.seal import Sealer
 
 
-def _meeting(row: Mapping[str, Any], sealer: Sealer) -> Meeting:
+def as_meeting(row: Mapping[str, Any], sealer: Sealer) -> Meeting:
+    """Return the meeting that a row is, its password opened."""
     identity = meeting_identity(row["tenant"], row["meeting_id"])
     return Meeting(**{**row, "moderator_pw": Secret(sealer.open(row["moderator_pw"], f"{identity}/moderator_pw"))})
 
@@ -132,7 +133,7 @@ async def _claimed(
     for row in await cursor.fetchall():
         place, claimed = row.pop("place"), row.pop("claimed")
         row["hook_token"] = row.get("hook_token") or ""
-        found[place] = (claimed, replace(_meeting(row, connection.sealer), hooks=tuple(claims[place].hooks)))
+        found[place] = (claimed, replace(as_meeting(row, connection.sealer), hooks=tuple(claims[place].hooks)))
     return found
 
 
@@ -173,7 +174,7 @@ async def find_meeting(connection: Connection, tenant: UUID, meeting_id: str) ->
         (tenant, meeting_id),
     )
     row = await cursor.fetchone()
-    return _meeting(row, connection.sealer) if row else None
+    return as_meeting(row, connection.sealer) if row else None
 
 
 async def find_bridged(connection: Connection, tenant: UUID | None, bridges: Sequence[str]) -> Meeting | None:
@@ -187,7 +188,7 @@ async def find_bridged(connection: Connection, tenant: UUID | None, bridges: Seq
         (list(bridges), tenant, tenant),
     )
     row = await cursor.fetchone()
-    return _meeting(row, connection.sealer) if row else None
+    return as_meeting(row, connection.sealer) if row else None
 
 
 async def meetings_of(connection: Connection, tenant: UUID) -> frozenset[tuple[str, str]]:
@@ -207,7 +208,7 @@ async def meetings_to_end(connection: Connection, servers: Sequence[str], tenant
         """,
         (list(servers), list(tenants)),
     )
-    return [_meeting(row, connection.sealer) for row in await cursor.fetchall()]
+    return [as_meeting(row, connection.sealer) for row in await cursor.fetchall()]
 
 
 async def meetings_on(connection: Connection, server: str) -> list[Meeting]:
@@ -219,7 +220,7 @@ async def meetings_on(connection: Connection, server: str) -> list[Meeting]:
         """,
         (server,),
     )
-    return [_meeting(row, connection.sealer) for row in await cursor.fetchall()]
+    return [as_meeting(row, connection.sealer) for row in await cursor.fetchall()]
 
 
 async def renumber(connection: Connection, meeting: Meeting, bridges: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Playbooks: what is done to the cluster in an order, with waits; parsing, running, modules."""

@@ -1,0 +1,111 @@
+"""Runs playbooks against the clusters of tests/web, as the command does."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scalelite.flows.playbooks import Journal
+from scalelite.inventory.templates import Lookups
+from scalelite.playbook.output import Masker, RecordingOutput, TextOutput
+from scalelite.playbook.parse import load_playbook
+from scalelite.playbook.run import Options, Runner
+from scalelite.playbook.templates import Environment, Templates
+from scalelite.playbook.world import World
+from tests.playbook.reading import MODULES, VAULTS
+from tests.web.conftest import Cluster, cluster
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Mapping
+
+    from scalelite.playbook.output import Ended, Output
+    from scalelite.playbook.tasks import Done
+
+__all__ = ["Cluster", "Stage", "cluster", "stage"]
+
+SHIPPED = Path(__file__).parents[2] / "playbooks"
+
+
+@dataclass
+class Told:
+    """What a run said, and how it ended."""
+
+    ended: Ended
+    text: str
+    events: list[tuple[str, dict[str, str]]]
+
+    @property
+    def counts(self) -> Mapping[str, Counter[str]]:
+        return self.ended.counts
+
+    @property
+    def changed(self) -> int:
+        return sum(count["changed"] for count in self.counts.values())
+
+
+class Events(TextOutput):
+    """Text, and each task with the statuses of its targets."""
+
+    def __init__(self, masker: Masker) -> None:
+        self.lines: list[str] = []
+        self.events: list[tuple[str, dict[str, str]]] = []
+        super().__init__(self.lines.append, masker, diff=True)
+
+    def task(self, task: Any, *, handler: bool) -> None:
+        super().task(task, handler=handler)
+        self.events.append((task.name, {}))
+
+    def result(self, target: str, done: Done, *, rescued: bool) -> None:
+        super().result(target, done, rescued=rescued)
+        self.events[-1][1][target] = "ignored" if done.ignored else done.status
+
+
+@dataclass
+class Stage:
+    """A cluster with playbooks in a folder."""
+
+    cluster: Cluster
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def write(self, text: str, name: str = "play.yml") -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    async def steps(self) -> int:
+        """How many results the journal has."""
+        cursor = await self.cluster.connection.execute("SELECT count(*) AS n FROM playbook_step")
+        return int((await cursor.fetchone() or {})["n"])
+
+    async def run(
+        self, playbook: Path | str, *, resume: bool = False, form: str = "", check: bool = False, **options: Any
+    ) -> Told:
+        """Run a playbook, a text or a file."""
+        path = playbook if isinstance(playbook, Path) else self.write(playbook)
+        masker = Masker()
+        templates = Templates(Lookups(Environment(self.environment, masker.hide), VAULTS), VAULTS, masker.hide)
+        book = load_playbook([path], MODULES, templates, VAULTS)
+        services = await self.cluster.poller()
+        events = Events(masker)
+        said: list[str] = []
+        output: Output = RecordingOutput(said.append, said.append, masker, form) if form else events
+        async with services.database.dedicated() as connection:
+            begin = Journal.resume if resume else Journal.begin
+            journal = None if check else await begin(services, connection, path.name, book.digest)
+            reason = f"playbook {path.name}" + (f" #{journal.run}" if journal else "")
+            environment = {**os.environ, **self.environment}
+            world = World(services, f"tests {reason}", reason, environment)
+            runner = Runner(book, Options(check=check, **options), world, templates, output, journal)
+            ended = await runner.run()
+        return Told(ended, "\n".join(said or events.lines), events.events)
+
+
+@pytest.fixture
+def stage(cluster: Cluster, tmp_path: Path) -> Stage:
+    return Stage(cluster, tmp_path)
