@@ -41,6 +41,8 @@ _ALPHANUMERICS: Final = string.ascii_letters + string.digits
 # How long a create waits for another's of the same id that was there first, and how often it looks.
 _OTHERS_CREATE_S: Final = 8.5
 _LOOK_EVERY_S: Final = 0.05
+# No call takes longer, and one that ends takes its claim back.
+_LONGEST_CREATE_S: Final = 12.0
 _TOKEN_BYTES: Final = 20
 # A server that has no unique number of its own for a meeting says so, in a shape without messageKey.
 _BRIDGE_TAKEN: Final = "nonUniqueVoiceBridge"
@@ -81,7 +83,9 @@ class Creates:
             if not claimed:
                 if (settled := await self._settled(wanted, meeting)) is None:
                     continue
-                return await self._create_again(wanted, settled)
+                claimed, meeting = settled
+            if not claimed:
+                return await self._create_again(wanted, meeting)
             try:
                 return await self._create_new(wanted, meeting)
             except ServerUnreachable:
@@ -273,21 +277,24 @@ class Creates:
         except DatabaseAway:
             log.warning("a claim on server %s is left to the poller", meeting.server)
 
-    async def _settled(self, wanted: Wanted, meeting: Meeting) -> Meeting | None:
+    async def _settled(self, wanted: Wanted, meeting: Meeting) -> tuple[bool, Meeting] | None:
         """Wait for another call's create of this id where the order matters; None if it was given up.
 
         A create without passwords must reach the server after the first one: that brings a generated password, and
-        BigBlueButton refuses it for a meeting that a call without any has already created.
+        BigBlueButton refuses it for a meeting that a call without any has already created. A claim that is older than
+        any create takes was lost with who made it, and is this call's own from now on.
         """
         if meeting.phase != "creating" or wanted.params.get("attendeePW") or wanted.params.get("moderatorPW"):
-            return meeting
+            return False, meeting
         deadline = asyncio.get_running_loop().time() + _OTHERS_CREATE_S
         while asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_LOOK_EVERY_S)
             if known := self.snapshot.remembered(meeting.tenant, meeting.meeting_id):
-                return known
+                return False, known
             async with self.services.database.use() as connection:
                 found = await runtime.find_meeting(connection, meeting.tenant, meeting.meeting_id)
-            if found is None or found.phase != "creating":
-                return found
+                if found is None or found.phase != "creating":
+                    return (False, found) if found else None
+                if await runtime.adopt_claim(connection, found.generation, _LONGEST_CREATE_S):
+                    return True, found
         raise CreateFailed

@@ -55,6 +55,8 @@ _MIGRATION_LOCK: Final = (5341, 3)
 _OLDEST_POSTGRES: Final = 150000
 _MIGRATION_WAIT_S: Final = 60.0
 _CONNECT_S: Final = 4
+# The pool waits twice as long after each failure; given up so soon, the next one who needs a connection begins anew.
+_RECONNECT_S: Final = 2.0
 
 
 class Database:
@@ -76,6 +78,7 @@ class Database:
             min_size=1,
             max_size=pool_size,
             timeout=timeout_s,
+            reconnect_timeout=_RECONNECT_S,
             check=AsyncConnectionPool.check_connection,
             open=False,
         )

@@ -267,6 +267,18 @@ async def release_claim(connection: Connection, generation: int) -> None:
     )
 
 
+async def adopt_claim(connection: Connection, generation: int, older_than_s: float) -> bool:
+    """Make a claim this call's own that is older than any create takes; of many calls, one gets it."""
+    cursor = await connection.execute(
+        """
+        UPDATE meeting SET claimed_at = clock_timestamp()
+         WHERE generation = %s AND phase = 'creating' AND claimed_at < clock_timestamp() - make_interval(secs => %s)
+        """,
+        (generation, older_than_s),
+    )
+    return cursor.rowcount == 1
+
+
 async def mark_ending(connection: Connection, generation: int) -> None:
     """Keep a meeting whose end was not confirmed, until a poll says that it is gone."""
     await connection.execute("UPDATE meeting SET phase = 'ending' WHERE generation = %s", (generation,))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # A simple query, and the end of an extended one: with each a statement is sent off.
 _STATEMENTS: Final = b"QS"
+_ASKS_FOR_TLS: Final = tuple(number.to_bytes(4) for number in (80877103, 80877104))
 
 
 class Gate:
@@ -64,11 +65,10 @@ class Gate:
     def cut_at(self, statement: int, when: Literal["before", "after"]) -> None:
         self._left, self._when = statement, when
 
-    @property
     def has_cut(self) -> bool:
-        """Whether the statement came; none is waited for from now on."""
-        done, self._left = self._left == 0, 0
-        return done
+        """Say whether the statement came; none is waited for from now on."""
+        waits, self._left = self._left > 0, 0
+        return not waits
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -84,31 +84,26 @@ class Gate:
             writer.transport.abort()
 
     async def _ask(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        """Pass on what the service says, message by message; the first has no type."""
-        await self._pass(source, target, kind=b"")
+        """Pass on what the service says, message by message; until it has asked for TLS they have no type."""
+        while await self._pass(source, target, b"") in _ASKS_FOR_TLS:
+            pass
         while True:
             kind = await source.readexactly(1)
-            self._left -= self._left > 0 and kind in _STATEMENTS
-            cuts = self._left == 0 and kind in _STATEMENTS and self._waits
+            cuts = kind in _STATEMENTS and self._left == 1
+            self._left -= kind in _STATEMENTS and self._left > 0
             if cuts and self._when == "before":
                 raise ConnectionResetError
             await self._pass(source, target, kind)
             if cuts:
-                await asyncio.sleep(0.05)
                 raise ConnectionResetError
 
-    @property
-    def _waits(self) -> bool:
-        """Whether this statement is the one: it is counted once."""
-        waits, self._left = self._left == 0, -1
-        return waits
-
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, kind: bytes) -> None:
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, kind: bytes) -> bytes:
         length = await source.readexactly(4)
         content = await source.readexactly(int.from_bytes(length) - 4)
         await self._flows.wait()
         target.write(kind + length + content)
         await target.drain()
+        return content
 
     async def _answer(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while content := await source.read(65536):

@@ -2,75 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from scalelite.flows import tokens
+from tests.e2e.chaos import gate_to
 from tests.web.conftest import DOMAIN, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.web.conftest import Cluster
-
-
-class Gate:
-    """A way to Postgres that can be shut: connections break, and new ones are refused."""
-
-    def __init__(self, conninfo: str) -> None:
-        parts = conninfo_to_dict(conninfo)
-        self._path = f"{parts['host']}/.s.PGSQL.{parts['port']}"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port: int = probe.getsockname()[1]
-        self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=self._port)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
-
-    async def shut(self) -> None:
-        if self._server:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        inner, outer = await asyncio.open_unix_connection(self._path)
-        try:
-            with suppress(asyncio.CancelledError):
-                await asyncio.gather(_pump(reader, outer), _pump(inner, writer))
-        finally:
-            self._tasks.discard(task)
-            outer.transport.abort()
-            writer.transport.abort()
-
-
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while content := await source.read(65536):
-            target.write(content)
-            await target.drain()
-    target.close()
-
-
-@asynccontextmanager
-async def gate_to(conninfo: str) -> AsyncIterator[Gate]:
-    gate = Gate(conninfo)
-    await gate.open()
-    try:
-        yield gate
-    finally:
-        await gate.shut()
 
 
 @pytest.mark.shows("HA-2", "bbb-api: health, Postgres away", "PO-15")
