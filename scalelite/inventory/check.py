@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from scalelite.inventory.entries import (
 from scalelite.inventory.groups import ALL, UNGROUPED, read_groups
 from scalelite.inventory.merge import copied
 from scalelite.inventory.places import Places, flat
+from scalelite.inventory.problems import MAX_PROBLEMS
 from scalelite.inventory.render import Scope
 from scalelite.inventory.tree import BROKEN, NOTHING, Map, Seq
 
@@ -364,6 +366,9 @@ class Checker:
         """Return the spec, or None where it has problems (reported)."""
         path, tree, mark = where
         self._nulls(tree, path)
+        if len(data) > MAX_PROBLEMS:
+            # pydantic would make an error, in memory, of each unknown key before the first is reported.
+            data = {key: data[key] for key in (*islice(data, MAX_PROBLEMS), *entry.model_fields.keys() & data.keys())}
         try:
             return model.__pydantic_validator__.validate_python(data)  # type: ignore[no-any-return]
         except ValidationError as error:

@@ -25,7 +25,7 @@ from ruamel.yaml.events import (
 
 from scalelite.core.model import MASK, RESERVED_PARAMS
 from scalelite.inventory.entries import OPEN_KEYS, ServerEntry
-from scalelite.inventory.parse import MAX_DEPTH, events, needs_pure
+from scalelite.inventory.parse import MAX_DEPTH, events, is_refused_colon
 from scalelite.inventory.problems import SECRET_KEYS, is_free, is_secret, printable
 from scalelite.inventory.templates import names_env
 
@@ -133,17 +133,17 @@ class Excerpts:
         except _TooDeep:
             self._rest_unread()
         except YAMLError as error:
-            if needs_pure(error):
-                self._read_purely()
+            if is_refused_colon(error):
+                self._read_again()
             else:
                 self._rest_unread()
         else:
             self._read_to = len(source.text)
 
-    def _read_purely(self) -> None:
+    def _read_again(self) -> None:
         self._spans, self._read_to, self._next_line = [], 0, 0
         try:
-            self._read(events(self._source.text, pure=True))
+            self._read(events(self._source.text, hide_colons=True))
         except (YAMLError, _TooDeep):
             self._rest_unread()
         else:

@@ -16,7 +16,7 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 
-from scalelite.inventory.parse import events, needs_pure
+from scalelite.inventory.parse import events, is_refused_colon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -132,10 +132,10 @@ class Layout:
         try:
             self.root = self._document(events(text))
         except YAMLError as error:
-            if not needs_pure(error):
+            if not is_refused_colon(error):
                 raise
             self.by_key.clear()
-            self.root = self._document(events(text, pure=True))
+            self.root = self._document(events(text, hide_colons=True))
 
     def _document(self, following: Callable[[], Any]) -> Node | None:
         following()

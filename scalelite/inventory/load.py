@@ -6,7 +6,7 @@ import gc
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 from scalelite.core.model import Declared, Kind
 from scalelite.errors import InventoryInvalid
@@ -16,7 +16,7 @@ from scalelite.inventory.entries import Safety
 from scalelite.inventory.files import Reader
 from scalelite.inventory.groups import Groups, no_groups
 from scalelite.inventory.merge import join, overlay
-from scalelite.inventory.problems import Path, Problem, Severity, path_text, printable
+from scalelite.inventory.problems import MAX_PROBLEMS, Path, Problem, Severity, path_text, printable
 from scalelite.inventory.render import Renderer
 from scalelite.inventory.source import Mark, SourceFile
 from scalelite.inventory.templates import Lookups
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from scalelite.inventory.files import InventoryPath
     from scalelite.inventory.source import Source
     from scalelite.inventory.vault import Password
-
-
-MAX_PROBLEMS: Final = 10_000
 
 
 @dataclass(frozen=True)

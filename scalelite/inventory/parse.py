@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 _mark: Final[Callable[[tuple[Source, int, int, int]], Mark]] = partial(tuple.__new__, Mark)
 
 # Nodes of a document: those that are written, and with aliases counted as what they stand for.
-MAX_WRITTEN: Final = 500_000
+MAX_WRITTEN: Final = 250_000
 MAX_NODES: Final = 1_000_000
 MAX_DEPTH: Final = 100
+MAX_SCALAR: Final = 1_000_000  # characters, with blanks and comments around
 
 _CORE: Final = "tag:yaml.org,2002:"
 _TYPES: Final[dict[str, type]] = {
@@ -45,41 +46,84 @@ _TYPES: Final[dict[str, type]] = {
 }  # fmt: skip
 _KNOWN_TAG: Final = re.compile(r"int|float|bool|null|str|map|seq|binary|timestamp|set|omap|pairs|python/[a-z/]+:[\w.]+")
 _TEXT_TAGS: Final = frozenset({"!", f"{_CORE}str"})
+# A colon that YAML 1.2 takes for a part of the text around it, also in a flow mapping: `{url: https://...}`.
+_COLON_IN_TEXT: Final = re.compile(r"""(?<=[^\s"'\]}]):(?=[^\s,\[\]{}])""")
+_STAND_INS: Final = "\xac\xa6\ue000"
 
 
 class _Unusable(Exception):
     """The rest of the file cannot be read; the problem was reported."""
 
 
-def events(text: str, *, pure: bool = False) -> Callable[[], Any]:
-    """Return a function that gives one event of a text after the other; `pure`: from the parser in Python."""
-    if pure:
-        from ruamel.yaml import YAML  # noqa: PLC0415
+class _TooLong(Exception):
+    """No value ended for MAX_SCALAR characters from an offset on."""
 
-        return partial(next, YAML(typ="safe", pure=True).parse(text))
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+class _Pieces:
+    """A text as libyaml reads it, which would gather a value of any length in memory; raises _TooLong instead."""
+
+    def __init__(self, text: str, progress: Callable[[], int]) -> None:
+        self._text = text
+        self._progress = progress
+        self._at = 0
+        self._done = -1
+        self._done_at = 0
+
+    def read(self, size: int) -> str:
+        """Return the next characters."""
+        if (done := self._progress()) != self._done:
+            self._done, self._done_at = done, self._at
+        elif self._at - self._done_at > MAX_SCALAR:
+            raise _TooLong(self._done_at)
+        piece = self._text[self._at : self._at + size]
+        self._at += size
+        return piece
+
+
+def events(text: str, *, hide_colons: bool = False, progress: Callable[[], int] | None = None) -> Callable[[], Any]:
+    """Return a function that gives one event of a text after the other.
+
+    `hide_colons`: from libyaml those that it refuses; `progress`: how many values were read, to bound their length.
+    """
     from ruamel.yaml.cyaml import CParser  # noqa: PLC0415
 
-    get_event: Callable[[], Any] = CParser(text.encode("utf-8")).get_event
-    return get_event
+    stand_in = next((sign for sign in _STAND_INS if sign not in text), "") if hide_colons else ""
+    if stand_in:
+        text = _COLON_IN_TEXT.sub(stand_in, text)
+    get_event: Callable[[], Any] = CParser(_Pieces(text, progress) if progress else text.encode()).get_event
+    return partial(_with_colons, get_event, stand_in) if stand_in else get_event
 
 
-def needs_pure(error: YAMLError) -> bool:
-    """Tell whether libyaml refuses what YAML 1.2 allows: `{url: https://...}` unquoted. Rare, and 30 times slower."""
+def _with_colons(get_event: Callable[[], Any], stand_in: str) -> Any:
+    event = get_event()
+    if event.__class__ is ScalarEvent and stand_in in event.value:
+        event.value = event.value.replace(stand_in, ":")
+    return event
+
+
+def is_refused_colon(error: YAMLError) -> bool:
+    """Tell whether libyaml refuses what YAML 1.2 allows: `{url: https://...}` unquoted."""
     return isinstance(error, MarkedYAMLError) and "found unexpected ':'" in (error.problem or "")
 
 
 def parse(source: Source, report: Report) -> Any:
     """Return the value of the one document of a source; BROKEN where it cannot be read, None where it is empty."""
     try:
-        return _Builder(source, report).document()
+        try:
+            return _Builder(source, report).document()
+        except YAMLError as error:
+            if not is_refused_colon(error):
+                raise
+        return _Builder(source, report, hide_colons=True).document()
     except _Unusable:
         return BROKEN
-    except YAMLError as error:
-        if not needs_pure(error):
-            return _not_yaml(error, source, report)
-    try:
-        return _Builder(source, report, pure=True).document()
-    except _Unusable:
+    except _TooLong as error:
+        message = f"a value or a comment here is longer than {MAX_SCALAR:,} characters. Shorten it."
+        report("SL103", (), message, Mark(source, error.offset, error.offset, error.offset))
         return BROKEN
     except YAMLError as error:
         return _not_yaml(error, source, report)
@@ -104,6 +148,7 @@ def _syntax_message(error: MarkedYAMLError) -> str:
         "mapping values are not allowed": "Put a value that holds ': ' in quotes, and check the indentation.",
         "end of stream": "Close the quote or the bracket that opens here.",
         "expected <block end>": "Check the indentation: keys of one mapping begin in the same column.",
+        "found unexpected ':'": "Put a value that holds ':' in quotes.",
         "could not find expected ':'": "Write 'key: value', with a space after the colon.",
     }
     remedy = next((advice for part, advice in remedies.items() if part in problem), "Correct the YAML here.")
@@ -113,10 +158,10 @@ def _syntax_message(error: MarkedYAMLError) -> str:
 class _Builder:
     """Builds the tree of one document; recursion is bounded by MAX_DEPTH."""
 
-    def __init__(self, source: Source, report: Report, *, pure: bool = False) -> None:
+    def __init__(self, source: Source, report: Report, *, hide_colons: bool = False) -> None:
         self.source = source
         self.report = report
-        self.next = events(source.text, pure=pure)
+        self.next = events(source.text, hide_colons=hide_colons, progress=lambda: self.written + self.expanded)
         self.anchors: dict[str, tuple[Any, Mark, int]] = {}
         self.open_anchors: set[str] = set()
         self.written = 0

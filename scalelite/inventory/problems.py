@@ -21,7 +21,7 @@ Severity = Literal["error", "warning"]
 CODES: Final[dict[str, str]] = {
     "SL101": "A file or folder of the inventory cannot be read: it does not exist, or this user may not open it.",
     "SL102": "A file is empty, or an inventory manages nothing: taken as it stands, it would ask for an empty cluster.",
-    "SL103": "A document is larger than 64 MiB: inventories are read whole, and no cluster needs that much.",
+    "SL103": "A document is larger than 64 MiB, or one of its values than 1,000,000 characters: no cluster needs that.",
     "SL104": "A file is not UTF-8 text: it has another encoding, or holds NUL or other control characters.",
     "SL105": "The file is not valid YAML, so that nothing of it can be used.",
     "SL106": "A file holds more than one YAML document (`---`): only the first would count, so none is taken.",
@@ -64,6 +64,9 @@ CODES: Final[dict[str, str]] = {
     "SL206": "A keyword of Ansible's that has no meaning here.",
     "SL207": "A file that a playbook names is not there.",
 }
+
+# Nobody reads more of them.
+MAX_PROBLEMS: Final = 10_000
 
 # Keys whose values, and whatever stands below them, are never shown.
 SECRET_KEYS: Final = frozenset({"secret", "previous_secret", "secrets", "password", "client_secret"})

@@ -46,6 +46,7 @@ class Source:
         self.vaulted = vaulted
         self._line_starts = [0]
         self._line_ends = _LINE_END.finditer(text)
+        self._counted = (0, 0)
 
     def __repr__(self) -> str:
         return f"Source({self.path!r})"
@@ -63,9 +64,21 @@ class Source:
 
     def line_span(self, offset: int) -> tuple[int, int]:
         """Return where the line of a character begins and where it ends, without its line end."""
-        start = self._line_starts[self.place(offset).line - 1]
-        end = _LINE_END.search(self.text, start)
-        return start, end.start() if end else len(self.text)
+        line = self.place(offset).line
+        start = self._line_starts[line - 1]
+        if line == len(self._line_starts):
+            return start, len(self.text)
+        end = self._line_starts[line]
+        return start, end - (2 if self.text.startswith("\r\n", end - 2) else 1)
+
+    def byte(self, offset: int) -> int:
+        """Return how many bytes of the file stand before a character; quick for one behind the other."""
+        if self.text.isascii():
+            return offset
+        at, count = self._counted if self._counted[0] <= offset else (0, 0)
+        count += len(self.text[at:offset].encode(errors="replace"))
+        self._counted = offset, count
+        return count
 
 
 class Mark(NamedTuple):
@@ -84,8 +97,7 @@ class Mark(NamedTuple):
     @property
     def byte(self) -> int:
         """How many bytes of the file stand before the value."""
-        text = self.source.text
-        return self.start if text.isascii() else len(text[: self.start].encode(errors="replace"))
+        return self.source.byte(self.start)
 
     @property
     def key_place(self) -> Place:
