@@ -19,6 +19,7 @@ from scalelite.core.recording import MAX_METADATA_BYTES, merged, parse_metadata
 from scalelite.edge.archive import unpack
 from scalelite.edge.spool import Spool
 from scalelite.errors import ArchiveIncomplete, DatabaseAway, RecordingBusy, RecordingInvalid
+from scalelite.flows import tracks
 from scalelite.flows.callbacks import recording_ready
 from scalelite.flows.recordings import repair
 from scalelite.store import recordings as store
@@ -185,6 +186,8 @@ async def _import_recording(services: Services, formats: Sequence[tuple[Unpacked
         recording = replace(recording, published=False, state="unpublished")
     recording = replace(recording, protected=settings.protected_recordings)
     for each, _ in formats:
+        if each.format == tracks.FORMAT:
+            await tracks.keep_uploads(services, each.record_id, each.folder)
         await storage.stage(each.record_id, each.format, each.folder)
     async with services.database.use(_LONGEST_PLACING_S) as connection, connection.transaction():
         row = await store.put_recording(connection, recording)

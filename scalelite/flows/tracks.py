@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from scalelite.core import tracks
 from scalelite.core.listing import Filter
 from scalelite.core.recording import RECORD_ID
 from scalelite.core.tracks import KINDS, LARGEST, Track
+from scalelite.edge.folders import write_file
 from scalelite.errors import NotStored
 from scalelite.flows.calls import Answer
 from scalelite.store import recordings as store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from scalelite.edge.disk import Disk
     from scalelite.flows.calls import Caller
     from scalelite.flows.proxy import Proxy
+    from scalelite.flows.services import Services
 
 JSON: Final = "application/json"
-_FORMAT: Final = "presentation"
+# The one format that subtitles belong to, where its player looks for their list.
+FORMAT: Final = "presentation"
+_LIST: Final = "captions.json"
+_UPLOAD: Final = "upload"
 
 
 async def get_text_tracks(proxy: Proxy, caller: Caller) -> Answer:
@@ -27,10 +37,10 @@ async def get_text_tracks(proxy: Proxy, caller: Caller) -> Answer:
         return _failed("paramError", "Missing param recordID.")
     if not await _is_callers(proxy, caller, record_id):
         return _failed("noRecordings", f"No recording was found for {record_id}.")
-    found = await _tracks(proxy, record_id)
+    found = await _tracks(proxy.services, record_id)
     if not found:
         return _failed("noCaptionsFound", f"No captions were found for {record_id}.")
-    base = f"{caller.tenant.public_url or caller.origin}/{_FORMAT}/{record_id}"
+    base = f"{caller.tenant.public_url or caller.origin}/{FORMAT}/{record_id}"
     return Answer(tracks.listed(found, {each.lang: f"{base}/{each.file}" for each in found}), content_type=JSON)
 
 
@@ -50,15 +60,40 @@ async def put_text_track(proxy: Proxy, caller: Caller) -> Answer:
     content = tracks.uploaded(caller.slides.content)
     if not content:
         return _failed("empty_uploaded_text_track", "The file is missing, or is neither WebVTT nor SubRip.")
-    track = Track(lang, params["label"], kind, "upload")
-    others = [each for each in await _tracks(proxy, record_id) if each.lang != lang]
-    storage, folder = proxy.services.recordings, f"{_FORMAT}/{record_id}"
     try:
-        await storage.write(f"{folder}/{track.file}", content.encode())
-        await storage.write(f"{folder}/captions.json", tracks.write_tracks([*others, track]))
+        await _store(proxy.services, record_id, Track(lang, params["label"], kind, _UPLOAD), content)
     except OSError:
         raise NotStored from None
     return Answer(tracks.stored(record_id), content_type=JSON)
+
+
+async def _store(services: Services, record_id: str, track: Track, content: str) -> None:
+    """Write a track and the list of tracks; the row stays locked for it, so that of two at once none is lost."""
+    storage, folder = services.recordings, f"{FORMAT}/{record_id}"
+    async with services.database.use() as connection, connection.transaction():
+        await store.lock(connection, record_id)
+        others = [each for each in await _tracks(services, record_id) if each.lang != track.lang]
+        await storage.write(f"{folder}/{track.file}", content.encode())
+        await storage.write(f"{folder}/{_LIST}", tracks.write_tracks([*others, track]))
+
+
+async def keep_uploads(services: Services, record_id: str, newer: Path) -> None:
+    """Copy the tracks that people put beside a recording into a newer folder, before that takes the place of it."""
+    uploads = [each for each in await _tracks(services, record_id) if each.source == _UPLOAD]
+    contents = {each: await _read(services, f"{FORMAT}/{record_id}/{each.file}") for each in uploads}
+    if uploads:
+        await asyncio.to_thread(_add, newer, contents, services.disk)
+
+
+def _add(folder: Path, uploads: Mapping[Track, bytes], disk: Disk) -> None:
+    languages = {each.lang for each in uploads}
+    listed = folder / _LIST
+    others = tracks.read_tracks(listed.read_bytes()[:LARGEST]) if listed.is_file() else []
+    kept = [each for each in others if each.lang not in languages]
+    files = {listed: tracks.write_tracks([*kept, *uploads]), **{folder / each.file: uploads[each] for each in uploads}}
+    for path, content in files.items():
+        disk.remove(path)
+        write_file(path, [content], disk)
 
 
 async def _is_callers(proxy: Proxy, caller: Caller, record_id: str) -> bool:
@@ -69,14 +104,16 @@ async def _is_callers(proxy: Proxy, caller: Caller, record_id: str) -> bool:
     async with proxy.services.database.use() as connection:
         found, _ = await store.find_recordings(connection, owner, Filter(prefixes=(record_id,)))
     return any(
-        each.record_id == record_id and any(playback.format == _FORMAT for playback in each.formats) for each in found
+        each.record_id == record_id and any(playback.format == FORMAT for playback in each.formats) for each in found
     )
 
 
-async def _tracks(proxy: Proxy, record_id: str) -> list[Track]:
-    name = f"{_FORMAT}/{record_id}/captions.json"
-    captions = b"".join([chunk async for chunk in proxy.services.recordings.read(name, 0, LARGEST)])
-    return tracks.read_tracks(captions)
+async def _tracks(services: Services, record_id: str) -> list[Track]:
+    return tracks.read_tracks(await _read(services, f"{FORMAT}/{record_id}/{_LIST}"))
+
+
+async def _read(services: Services, name: str) -> bytes:
+    return b"".join([chunk async for chunk in services.recordings.read(name, 0, LARGEST)])
 
 
 def _failed(key: str, message: str) -> Answer:

@@ -291,6 +291,11 @@ async def all_pending(connection: Connection) -> list[Pending]:
         return await cursor.fetchall()
 
 
+async def lock(connection: Connection, record_id: str) -> None:
+    """Lock a recording's row to the end of the transaction, against whoever changes its files."""
+    await connection.execute("SELECT FROM recording WHERE record_id = %s FOR UPDATE", (record_id,))
+
+
 async def lock_pending(connection: Connection, record_id: str) -> Pending | None:
     """Lock a recording to the end of the transaction, if something is still to be done to its files."""
     async with connection.cursor(row_factory=class_row(Pending)) as cursor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scalelite.flows import importer
+from scalelite.sim import write_archive
 from tests.web.conftest import DOMAIN
 from tests.web.test_playback import theatre
 
@@ -55,6 +58,38 @@ async def test_subtitles_are_put_listed_and_served(cluster: Cluster, tmp_path: P
     served = await it.get(href.removeprefix(f"https://tenant1.{DOMAIN}"))
     assert served.headers["Content-Type"].startswith("text/vtt")
     assert served.body.decode() == "WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.500\nGrüße\n"
+
+
+@pytest.mark.shows("issue F: text tracks", "RE-2")
+async def test_subtitles_that_people_put_survive_the_same_archive(cluster: Cluster, tmp_path: Path) -> None:
+    it = await theatre(cluster, tmp_path, {"RECORDING_SERVE_FILES": "true"})
+    ours = it.open.record_id
+    track = {"recordID": ours, "kind": "subtitles", "label": "Mine"}
+    assert await put(it, SRT, lang="de", **track) == "upload_text_track_success"
+    folder = f"presentation/{ours}"
+    theirs = b'[{"locale": "de", "localeName": "Theirs"}, {"locale": "fr", "localeName": "Fran\\u00e7ais"}]'
+    replaced = {f"{folder}/captions.json": theirs, f"{folder}/caption_de.vtt": b"WEBVTT theirs"}
+    write_archive(it.open, tmp_path / "spool", ("presentation",), replaced=replaced)
+    (outcome,) = await importer.import_waiting(it.service.app.ctx.proxy.services, settled_s=-60)
+    assert outcome.imported
+    found = (await get(it, recordID=ours))["tracks"]
+    assert [(each["lang"], each["label"], each["source"]) for each in found] == [
+        ("fr", "Français", "live"),
+        ("de", "Mine", "upload"),
+    ]
+    served = await it.get(f"/{folder}/caption_de.vtt")
+    assert "Grüße" in served.body.decode()
+
+
+@pytest.mark.shows("issue F: text tracks")
+async def test_subtitles_that_are_put_at_the_same_moment_are_all_kept(cluster: Cluster, tmp_path: Path) -> None:
+    it = await theatre(cluster, tmp_path, {})
+    track = {"recordID": it.open.record_id, "kind": "subtitles", "label": "Mine"}
+    languages = ["de", "en", "fr", "it", "nl", "pl"]
+    keys = await asyncio.gather(*(put(it, SRT, lang=lang, **track) for lang in languages))
+    assert set(keys) == {"upload_text_track_success"}
+    found = (await get(it, recordID=it.open.record_id))["tracks"]
+    assert sorted(each["lang"] for each in found) == languages
 
 
 @pytest.mark.shows("bbb-api: getRecordingTextTracks, putRecordingTextTrack", "issue F: text tracks", "MT-2")
