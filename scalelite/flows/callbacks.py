@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 50
 _LEASE_S: Final = CALLBACK_S + 50
 _LOOK_EVERY_S: Final = 30.0
+# While slow ones are under way: nobody listens then.
+_LOOK_AGAIN_S: Final = 0.5
 _RETRY_S: Final = 2.0
 _PRUNE_EVERY_S: Final = 3600.0
 HOOK_DAYS: Final = 90
@@ -109,8 +111,7 @@ async def _deliver_while_connected(services: Services) -> None:
             if loop.time() >= prune_at:
                 await rows.prune(connection, HOOK_DAYS, CALLBACK_DAYS)
                 prune_at = loop.time() + _PRUNE_EVERY_S
-            while await deliver_due(services):
-                pass
+            await deliver_due(services)
             due_s = await rows.next_due_s(connection)
             wait_s = _LOOK_EVERY_S if due_s is None else min(max(due_s, 0.05), _LOOK_EVERY_S)
             async for _ in connection.notifies(timeout=wait_s, stop_after=1):
@@ -118,11 +119,24 @@ async def _deliver_while_connected(services: Services) -> None:
 
 
 async def deliver_due(services: Services) -> int:
-    """Deliver a batch of what is due, all at once; returns how many it was."""
-    async with services.database.use() as connection:
-        due = await rows.take_due(connection, AT_ONCE, _LEASE_S)
-    await asyncio.gather(*(_deliver(services, call) for call in due))
-    return len(due)
+    """Deliver until nothing is due, so many at a time: who is slow holds up nobody else. Returns how many it was."""
+    count, running = 0, set[asyncio.Task[None]]()
+    try:
+        while True:
+            async with services.database.use() as connection:
+                due = await rows.take_due(connection, AT_ONCE - len(running), _LEASE_S)
+            count += len(due)
+            running |= {asyncio.create_task(_deliver(services, call)) for call in due}
+            if not running:
+                return count
+            wait_s = None if len(running) == AT_ONCE else _LOOK_AGAIN_S
+            done, running = await asyncio.wait(running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _deliver(services: Services, call: Call) -> None:

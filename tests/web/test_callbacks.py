@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
-from scalelite.flows.callbacks import deliver_due, deliver_forever, recording_ready
+from scalelite.flows.callbacks import AT_ONCE, deliver_due, deliver_forever, recording_ready
 from tests.web.conftest import API, BAD_CHECKSUM, DOMAIN, QUICK, TENANTS, UNSUPPORTED, Answer, Cluster, eventually
 from tests.web.receiver import receiving
 
@@ -374,6 +374,28 @@ async def test_what_two_deliverers_take_is_delivered_once(cluster: Cluster, clie
     poller = await cluster.poller()
     assert sum(await asyncio.gather(*(deliver_due(poller) for _ in range(4)))) == 20
     assert sorted(call.path for call in client.received) == sorted(f"/{number}" for number in range(20))
+
+
+@pytest.mark.shows("CB-2", "bbb-api: callbacks")
+async def test_a_client_that_is_slow_holds_up_no_other(cluster: Cluster, client: Receiver) -> None:
+    service = await cluster.start(1, environment=PRIVATE)
+    async with receiving() as slow:
+        slow.delay_s = 60
+        for number in range(AT_ONCE - 1):
+            await service.create(f"room-{number}", **{ENDED: f"{slow.url}/{number}"})
+            await service.send(path_given(cluster, ENDED, f"room-{number}"))
+        delivering = asyncio.create_task(deliver_due(await cluster.poller()))
+        for number in range(AT_ONCE):
+            await service.create(f"late-{number}", **{ENDED: f"{client.url}/{number}"})
+            await service.send(path_given(cluster, ENDED, f"late-{number}"))
+
+        async def all_called() -> bool:
+            return len(client.received) == AT_ONCE
+
+        await eventually(all_called, 8)
+        assert not delivering.done()
+        delivering.cancel()
+        await asyncio.wait([delivering])
 
 
 @pytest.mark.shows("CB-5", "bbb-api: callbacks")
