@@ -404,6 +404,14 @@ class UpstreamFailed(ApiError):
     text = "Unable to access meeting on server."
 
 
+class ServerUnreachable(UpstreamFailed):
+    """No connection was made, so that the server cannot have acted on the call; `reason` is for operators."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class UselessAnswer(UpstreamFailed):
     """A server answered something that is no BigBlueButton answer: HTML, garbage, cut off, with a DTD, too large."""
 

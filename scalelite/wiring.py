@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from scalelite.core.model import Secret
 from scalelite.errors import UsageError
-from scalelite.flows.reconcile import prepare_cluster
 from scalelite.flows.services import Services
 from scalelite.store.db import Database, connect, is_ready, migrate
 from scalelite.store.embedded import embedded
@@ -64,6 +63,8 @@ async def prepare(conninfo: str) -> tuple[str, ...]:
     async with connect(conninfo, "scalelite prepare") as connection:
         if await is_ready(connection):
             return ()
+    from scalelite.flows.reconcile import prepare_cluster  # noqa: PLC0415 - 0.05 s to import
+
     done = await migrate(conninfo)
     async with connect(conninfo, "scalelite prepare") as connection:
         await prepare_cluster(connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from io import StringIO
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
@@ -14,8 +14,14 @@ from scalelite.core import show
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from rich.text import Text
+
 F = TypeVar("F", bound="Callable[..., Any]")
 Style = Literal["table", "json", "yaml"]
+
+# So much is left of a cell in a narrow terminal: names stay readable longest.
+_LEAST_OF_A_NAME: Final = 24
+_LEAST_OF_A_CELL: Final = 6
 
 
 def format_option(function: F) -> F:
@@ -60,18 +66,33 @@ def print_fitting(heads: Sequence[str], rows: Sequence[Sequence[str]], styles: S
     """Print a table on the terminal, its longest cells cut to the width; `styles` colours the rows."""
     from rich.console import Console  # noqa: PLC0415 - 0.1 s to import
 
-    Console().print(fitting(heads, rows, styles))
+    console = Console()
+    console.print(fitting(heads, rows, console.width, styles), soft_wrap=True)
 
 
-def fitting(heads: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> Any:
-    """Return a table of rich's without lines."""
-    from rich.table import Table  # noqa: PLC0415
+def fitting(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int, styles: Sequence[str] = ()) -> Text:
+    """Return a table of this width in colours."""
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        table.add_column(head.upper(), no_wrap=True, overflow="ellipsis")
-    for place, row in enumerate(rows):
-        cells = [Text(show.plain(cell)) for cell in row]
-        table.add_row(*cells, style=styles[place] if place < len(styles) else "")
-    return table
+    lines = [heads, *([show.plain(cell) for cell in row] for row in rows)]
+    widths = _fitting_widths([max(map(len, column)) for column in zip(*lines, strict=True)], width)
+    head, *others = (
+        [cell if len(cell) <= most else cell[: most - 1] + "…" for cell, most in zip(line, widths, strict=True)]
+        for line in lines
+    )
+    found = Text(no_wrap=True)
+    for place, line in enumerate(show.table(head, others).splitlines()):
+        style = "bold" if place == 0 else styles[place - 1] if place <= len(styles) else ""
+        found.append(line[:width], style=style).append("\n" if place < len(others) else "")
+    return found
+
+
+def _fitting_widths(wanted: list[int], width: int) -> list[int]:
+    """Return the widths of columns, the longest made shorter until all fit, names last."""
+    widths = list(wanted)
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        spare = [most - (_LEAST_OF_A_NAME if place == 0 else _LEAST_OF_A_CELL) for place, most in enumerate(widths)]
+        if max(spare) <= 0:
+            break
+        widths[spare.index(max(spare))] -= 1
+    return widths

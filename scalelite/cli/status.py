@@ -90,7 +90,8 @@ def _watch(settings: Settings, interval_s: float) -> None:
     with Live(screen=True, auto_refresh=False) as live:
         while True:
             rows = _sorted(_rows(settings))
-            live.update(fitting(HEADS, [_cells(row) for row in rows], _styles(rows)), refresh=True)
+            cells = [_cells(row) for row in rows]
+            live.update(fitting(HEADS, cells, live.console.width, _styles(rows)), refresh=True)
             time.sleep(interval_s)
 
 

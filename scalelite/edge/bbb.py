@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from scalelite.core import wire
-from scalelite.errors import Overloaded, UpstreamFailed, UselessAnswer
+from scalelite.errors import Overloaded, ServerUnreachable, UpstreamFailed, UselessAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,14 +31,6 @@ CONNECTIONS_PER_SERVER: Final = 32
 CALLS_PER_SERVER: Final = 256
 LONGEST_LINE: Final = 8000  # nginx in front of a stock server refuses request lines over 8 KiB
 _FORM: Final = "application/x-www-form-urlencoded"
-
-
-class ServerUnreachable(UpstreamFailed):
-    """No connection was made, so that the server cannot have acted on the call; `reason` is for operators."""
-
-    def __init__(self, reason: str = "") -> None:
-        super().__init__()
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ import psycopg
 
 from scalelite.core import commands
 from scalelite.core.plan import Hold
-from scalelite.edge.bbb import ServerUnreachable
-from scalelite.errors import ApplyFailed, UpstreamFailed
+from scalelite.errors import ApplyFailed, ServerUnreachable, UpstreamFailed
 from scalelite.flows.cluster import cluster_view
 from scalelite.store import db, plans, runtime, specs
 

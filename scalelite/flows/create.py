@@ -17,8 +17,14 @@ from prometheus_client import Counter
 from scalelite.core import callbacks, lrs, wire
 from scalelite.core.balance import TagRule, eligible, no_server
 from scalelite.core.params import Placement, for_create, merged, voice_bridges
-from scalelite.edge.bbb import ServerUnreachable
-from scalelite.errors import CreateFailed, DatabaseAway, TenantFull, UpstreamFailed, UselessAnswer
+from scalelite.errors import (
+    CreateFailed,
+    DatabaseAway,
+    ServerUnreachable,
+    TenantFull,
+    UpstreamFailed,
+    UselessAnswer,
+)
 from scalelite.flows.calls import Answer
 from scalelite.store import callbacks as rows
 from scalelite.store import runtime

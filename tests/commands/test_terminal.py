@@ -1,0 +1,121 @@
+"""What commands do on a terminal, through the installed command and a pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scalelite.sim import RunningServer
+    from tests.plan.conftest import Here
+
+LONGEST_S = 30.0
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *arguments: str, columns: int) -> None:
+        self.ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "scalelite", *arguments],
+            stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)},
+        )  # fmt: skip
+        os.close(theirs)
+        self.shown = ""
+
+    def until(self, pattern: str) -> str:
+        """Read until the pattern is shown; returns all that was."""
+        deadline = time.monotonic() + LONGEST_S
+        while not re.search(pattern, self.shown):
+            assert time.monotonic() < deadline, self.shown[-500:]
+            if select.select([self.ours], [], [], 0.2)[0]:
+                self.shown += os.read(self.ours, 65_536).decode(errors="replace")
+        return self.shown
+
+    def rest(self) -> str:
+        """Read to the end; returns all that was shown."""
+        try:
+            while chunk := os.read(self.ours, 65_536):
+                self.shown += chunk.decode(errors="replace")
+        except OSError:  # how Linux says that nobody has the other side open
+            pass
+        return self.shown
+
+    def type(self, text: str) -> None:
+        os.write(self.ours, text.encode())
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+
+@contextmanager
+def terminal(*arguments: str, columns: int = 100) -> Iterator[Terminal]:
+    opened = Terminal(*arguments, columns=columns)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.mark.shows("cli: asks, names how many", "cli: refusing is a non-zero exit status")
+@pytest.mark.parametrize(("answer", "status", "left"), [("no\n", 64, 2), ("yes\n", 0, 0)])
+def test_disable_asks_and_names_how_many_meetings(
+    cluster: Here, servers: list[RunningServer], answer: str, status: int, left: int
+) -> None:
+    with terminal("servers", "disable", "bbb1") as shown:
+        shown.until("End 2 meetings on server bbb1[?] Only 'yes' goes on: ")
+        shown.type(answer)
+        shown.until("2 meetings ended" if not status else "not confirmed, nothing was done")
+        assert shown.process.wait(LONGEST_S) == status
+    assert len(servers[0].meetings) == left
+
+
+@pytest.mark.shows("cli: status --watch: live, full screen, coloured by health")
+def test_watch_shows_the_servers_again_and_again_on_the_whole_screen(cluster: Here) -> None:
+    with terminal("status", "--watch", "--interval", "0.2") as shown:
+        shown.until(r"\x1b\[\?1049h")  # the other screen
+        first = shown.until("bbb1|127.0.0.1")
+        assert "\x1b[" in first
+        cluster.sql("UPDATE server SET tag = 'seen-later' WHERE id = 'bbb1'")
+        shown.until("seen-later")
+        shown.process.send_signal(signal.SIGINT)
+        shown.until(r"\x1b\[\?1049l")
+        assert shown.process.wait(LONGEST_S) == 130
+
+
+@pytest.mark.shows("cli: status --watch: plain without a terminal")
+def test_watch_is_plain_in_a_pipe(cluster: Here) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scalelite", "status", "--watch", "--interval", "0.1"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(6)]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 130
+    assert [line[:8] for line in lines].count("HOSTNAME") == 2
+    assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.shows("cli: tables fit the terminal")
+def test_a_table_fits_the_terminal(cluster: Here) -> None:
+    with terminal("servers", "list", columns=60) as shown:
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.rest())
+    assert all(name in plain for name in ("bbb1", "bbb2", "bbb3"))
+    assert max(len(line) for line in plain.splitlines()) <= 60
+    assert "…" in plain
