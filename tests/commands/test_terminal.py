@@ -29,10 +29,9 @@ class Terminal:
 
     def __init__(self, *arguments: str, columns: int) -> None:
         self.ours, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "scalelite", *arguments],
-            stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)},
-        )  # fmt: skip
+        environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
+        command = [sys.executable, "-m", "scalelite", *arguments]
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
         os.close(theirs)
         self.shown = ""
 
