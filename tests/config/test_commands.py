@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from scalelite.store.db import APPLY_LOCK
+from tests.command import run
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 CANARY = "canary-0123456789abcdef"
@@ -43,15 +43,7 @@ class Command:
         (self.folder / "inv.yml").write_text(text)
 
     def __call__(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "scalelite", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run(arguments, folder=self.folder, environment=self.environment)
         assert done.returncode == status, done.stderr
         assert CANARY not in done.stdout + done.stderr
         return done

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from scalelite.inventory.vault import encrypt
+from tests import command
 from tests.inventory.ansible import ansible
 
 if TYPE_CHECKING:
@@ -29,11 +28,8 @@ tenants:
 
 
 def run(folder: Path, *arguments: str, status: int | None = 0, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "scalelite", *arguments],
-        cwd=folder, env={**os.environ, "MULTITENANCY_ENABLED": "true", **environment},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    variables = {**os.environ, "MULTITENANCY_ENABLED": "true", **environment}
+    done = command.run(arguments, folder=folder, environment=variables)
     assert status is None or done.returncode == status, done.stderr
     return done.stdout + done.stderr
 
@@ -207,9 +203,9 @@ def test_no_output_holds_a_secret(kind: str, tmp_path: Path, database: str) -> N
     vault = encrypt(f"{CANARY}-vault", PASSWORD).replace("\n", "\n    ")
     write(tmp_path, {"good": GOOD.format(vault=vault), "bad": BAD, "broken": BROKEN}[kind])
     environment = {"CANARY": f"{CANARY}-env", "DATABASE_URL": database, "LOG_LEVEL": "debug"}
-    for command in COMMANDS[kind]:
-        arguments = ["--debug", *command, "-i", "inv", "--vault-password-file", "password"]
+    for words in COMMANDS[kind]:
+        arguments = ["--debug", *words, "-i", "inv", "--vault-password-file", "password"]
         said = run(tmp_path, *arguments, status=0 if kind == "good" else 3, **environment)
-        assert CANARY not in said.lower(), command
+        assert CANARY not in said.lower(), words
         assert PASSWORD not in said
         assert said.strip()

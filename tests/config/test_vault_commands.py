@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scalelite.inventory.vault import encrypt
+from tests import command
 from tests.inventory.ansible import ansible
 
 if TYPE_CHECKING:
@@ -32,11 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *arguments: str, status: int = 0, text: str = "", **environment: str) -> str:
     """Run a command; what it says of an error names no secret and no password."""
     hidden = {"SCALELITE_VAULT_PASSWORD_FILE": "", "ANSIBLE_VAULT_PASSWORD_FILE": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", "scalelite", *arguments],
-        cwd=folder, env={**os.environ, **hidden, **environment}, input=text, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    done = command.run(arguments, folder=folder, environment={**os.environ, **hidden, **environment}, text=text)
     assert done.returncode == status, done.stderr
     assert not {word for word in (CANARY, "swordfish", "sesame") if word in done.stderr}
     return done.stdout + done.stderr
@@ -124,9 +121,9 @@ def test_passwords_come_from_files_programs_and_the_environment(folder: Path) ->
 def test_a_person_is_asked_without_an_echo(folder: Path) -> None:
     (folder / "vault.yml").write_text(encrypt(VALUES, "swordfish"))
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "scalelite", "vault", "view", "--ask-vault-pass", "vault.yml"]
+    words = [sys.executable, "-m", "scalelite", "vault", "view", "--ask-vault-pass", "vault.yml"]
     process = subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, start_new_session=True
+        words, cwd=folder, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, start_new_session=True
     )
     asked = b""
     while b":" not in asked:
