@@ -11,9 +11,12 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
+import tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 import pytest
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
     from scalelite.store.db import Connection
 
+# A command rather than a program: not everybody may give it.
+TMPFS: Final = "mount -t tmpfs"
 _left_out: Counter[str] = Counter()
 _numbers = itertools.count()
 
@@ -59,7 +64,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_there(program: str) -> bool:
+    if program == TMPFS:
+        return _may_mount()
     return Path(program).exists() if "/" in program else shutil.which(program) is not None
+
+
+@cache
+def _may_mount() -> bool:
+    """Whether a file system can be mounted: by root, outside of most containers."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([*TMPFS.split(), "tmpfs", folder], stderr=subprocess.DEVNULL, check=False)
+        if done.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+        return done.returncode == 0
 
 
 def pytest_unconfigure() -> None:

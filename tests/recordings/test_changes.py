@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import subprocess
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -76,17 +79,59 @@ async def test_postgres_that_goes_away_at_any_step(desk: Desk, wanted: str) -> N
     assert await with_each_step(desk, wanted, FaultyDisk(0, cut), DatabaseAway) >= len(FORMATS)
 
 
-class Died(BaseException):
-    """The process ends here: nothing after it runs."""
+# Forks for each step, so that only the first one pays for loading the program.
+KILLED: Final = """
+import asyncio, json, os, signal, sys
+from pathlib import Path
+from scalelite.settings import read_settings
+from scalelite.wiring import open_services
+from tests.recordings.conftest import FaultyDisk, environment
+from tests.recordings.test_changes import change
+
+folder, conninfo, wanted = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+async def work(step, record_id):
+    disk = FaultyDisk(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    async with open_services(read_settings(environment(folder)), conninfo, name="killed", disk=disk) as services:
+        await change(services, record_id, wanted)
+
+for step, line in enumerate(sys.stdin):
+    if not (child := os.fork()):
+        asyncio.run(work(step, line.strip()))
+        os._exit(0)
+    print(json.dumps(os.WIFSIGNALED(os.waitpid(child, 0)[1])), flush=True)
+"""
 
 
 @pytest.mark.shows("issue F: fault injection of publish and delete", "RE-5")
 @pytest.mark.parametrize("wanted", CHANGES)
-async def test_a_process_that_ends_at_any_step(desk: Desk, wanted: str) -> None:
-    def die() -> None:
-        raise Died
-
-    assert await with_each_step(desk, wanted, FaultyDisk(0, die), Died) >= len(FORMATS)
+async def test_a_process_that_is_killed_at_any_step(desk: Desk, wanted: str) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED, str(desk.folder), desk.conninfo, wanted),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdin
+    assert child.stdout
+    for step in range(MANY_STEPS):
+        what = recorded(step)
+        desk.send(what, FORMATS)
+        await desk.run()
+        if wanted == "published":
+            await change(desk.services, what.record_id, "unpublished")
+        child.stdin.write(f"{what.record_id}\n".encode())
+        was_killed = json.loads(await child.stdout.readline())
+        assert not await desk.problems()
+        await recordings.repair(desk.services)
+        assert not await desk.problems()
+        (found,) = await desk.listed(Filter(prefixes=(what.record_id,), states=None))
+        roots = {path.partition("/")[0] for path in desk.files() if what.record_id in path}
+        assert (found.state, roots) == (wanted, {wanted} - {"deleted"})
+        if not was_killed:
+            break
+    assert step >= len(FORMATS)
+    child.stdin.close()
+    assert await child.wait() == 0
 
 
 @pytest.mark.shows("recordings: publishRecordings")

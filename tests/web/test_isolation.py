@@ -181,3 +181,19 @@ async def test_a_disabled_tenant_is_nobody_and_its_data_stay(cluster: Cluster) -
     cluster.tenant("tenant1", enabled=True)
     await cluster.apply()
     assert (await ask(service, "getMeetingInfo", "own", HOSTS["own"], SECRETS["own"])).succeeded
+
+
+@pytest.mark.shows("MT-7", "bbb-api: tenants")
+async def test_a_tenant_is_found_by_its_label_or_a_declared_host_in_any_letter_case(cluster: Cluster) -> None:
+    service = await start(cluster)
+    for host in (
+        HOSTS["own"],
+        HOSTS["own"].upper(),
+        "meet.tenant1.example",
+        "Meet.Tenant1.Example",
+        f"{HOSTS['own']}:443",
+    ):
+        assert IDS["own"] in (await ask(service, "getMeetings", "own", host, SECRETS["own"])).meeting_ids, host
+    for host in (f"nobody.{DOMAIN}", "meet.nobody.example", f"tenant1.x.{DOMAIN}", DOMAIN, "tenant1.example"):
+        answer = await ask(service, "getMeetings", "own", host, SECRETS["own"])
+        assert not answer.is_xml or answer.failure == BAD_CHECKSUM, (host, answer.body)
