@@ -243,10 +243,14 @@ class Runner:
             self._output.task(self._named(task, frame, targets[0]), handler=handler)
         results = await self._with_all(task, doing, frame, step, before)
         failed = {name for name, done in results.items() if done.failed}
+        if not frame.guarded:
+            self._lost |= failed
+        including = task.module.name == "include_tasks"
         for name, done in results.items():
-            self._count(name, done, guarded=frame.guarded)
+            if not including or done.status not in {"ok", "changed"}:  # of an include, each file counts
+                self._count(name, done, guarded=frame.guarded)
             self._remember(task, [*targets] if once else [name], done)
-        if task.module.name == "include_tasks":
+        if including:
             failed |= await self._included(task, results, frame, step)
         return self._all_failed(task, targets, failed, frame, once=once)
 
@@ -264,7 +268,7 @@ class Runner:
             return failed
         scope = Scope(self._templates, self._common_layers(frame.play))
         most = float(self._templates.value(limit, scope)) / 100 * len(frame.batch)
-        if len(self._lost | failed) > most:
+        if len(self._lost) > most:
             self._broken = True
             return set(targets)
         return failed
@@ -389,6 +393,7 @@ class Runner:
             every = done.data.get("results", [done.data]) if not done.failed else []
             for data in every:
                 if "include" in data:
+                    self._counts[name]["ok"] += 1
                     key = json.dumps(data, sort_keys=True, default=str)
                     groups.setdefault(key, (data, []))[1].append(name)
         failed: set[str] = set()

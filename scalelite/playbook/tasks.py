@@ -130,7 +130,11 @@ class TaskRun:
                 if attempt < tries:
                     self.retrying(f"{self.task.name} ({tries - attempt} retries left)")
                     await asyncio.sleep(delay_s)
-            return done if not words.until else replace(done, status="failed", data={**done.data, "failed": True})
+            if tries == 1:
+                return done
+            # As Ansible counts them: without the first.
+            data = {**done.data, "failed": True, "attempts": tries - 1}
+            return replace(done, status="unreachable" if done.status == "unreachable" else "failed", data=data)
         except TaskFailed as error:
             return _failure(error)
 
