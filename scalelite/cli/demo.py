@@ -236,9 +236,9 @@ class Tour:
     def record(self, meeting_id: str) -> Path:
         """Tell the meeting's server that it was recorded; returns the archive that it sends."""
         order = json.dumps({"op": "record", "meetingID": meeting_id})
-        _say(f"curl -d '{order}' http://127.0.0.1:{self.simulated_port}/control   (its server, that is)")
-        for place in range(SERVERS):
-            if _order(self.simulated_port + place, order) == 200:
+        for port in range(self.simulated_port, self.simulated_port + SERVERS):
+            if _order(port, order) == 200:
+                _say(f"curl -d '{order}' http://127.0.0.1:{port}/control")
                 archive = max(SENT.glob("*.tar"), key=lambda path: path.stat().st_mtime_ns)
                 click.echo(f"  sent {archive}")
                 return archive
