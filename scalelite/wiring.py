@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from scalelite.core.model import Secret
 from scalelite.errors import UsageError
 from scalelite.flows.services import Services
-from scalelite.store.db import Database, connect, is_ready, migrate
+from scalelite.store.db import Database, connect, is_ready, migrate, refuse_malformed
 from scalelite.store.embedded import embedded
 from scalelite.store.seal import Sealer
 
@@ -39,6 +39,7 @@ def open_database(settings: Settings, *, create_home: Path | None = None) -> Ite
     the wrong folder must not make an empty cluster. Raises UsageError, EmbeddedPostgresError, DatabaseAway.
     """
     if settings.database_url:
+        refuse_malformed(settings.database_url)
         _prepare(settings, settings.database_url)
         yield settings.database_url
         return

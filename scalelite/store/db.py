@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from scalelite.errors import DatabaseAway, LockTimeout, ScaleliteError
+from scalelite.errors import DatabaseAway, LockTimeout, ScaleliteError, UsageError
 from scalelite.store.seal import UNSEALED, Sealer
 
 if TYPE_CHECKING:
@@ -123,6 +123,15 @@ async def connect(conninfo: str, name: str, sealer: Sealer = UNSEALED) -> AsyncI
 def _connecting(name: str) -> dict[str, Any]:
     """How a connection is made: one to a Postgres that does not answer is given up."""
     return {"autocommit": True, "row_factory": dict_row, "application_name": name, "connect_timeout": _CONNECT_S}
+
+
+def refuse_malformed(conninfo: str) -> None:
+    """Raise UsageError, which does not hold it as psycopg's error does, for what is no address of a database."""
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        message = "DATABASE_URL is no address of a Postgres database"
+        raise UsageError(message, hint="such as postgresql://user:password@host:5432/database") from None
 
 
 def conninfo_of(connection: Connection) -> str:

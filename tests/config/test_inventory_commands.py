@@ -1,4 +1,4 @@
-"""`scalelite inventory list|graph|show`, and a secret in every place of an inventory, which no output ever holds."""
+"""`scalelite inventory list|graph|show`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scalelite.inventory.vault import encrypt
 from tests import command
 from tests.inventory.ansible import ansible
 
@@ -109,103 +108,3 @@ def test_tenants_are_taken_with_a_warning_while_there_is_no_multitenancy(folder:
     off = run(folder, *plan, DATABASE_URL=database, MULTITENANCY_ENABLED="false")
     assert "warning: MULTITENANCY_ENABLED is not true" in off
     assert "MULTITENANCY" not in run(folder, *plan, DATABASE_URL=database)
-
-
-# --- a canary in every place -----------------------------------------------------------------------------------------
-
-CANARY = "c4n4ry"  # as short as secrets are guessed to be, and not like anything that is printed
-PASSWORD = "swordfish"
-GOOD = f"""
-vars:
-  token: {CANARY}-vars
-  hidden: !vault |
-    {{vault}}
-  nested: {{{{key: {CANARY}-nested, list: [{CANARY}-list]}}}}
-# an old secret: {CANARY}-comment
-servers:
-  bbb1: {{{{secret: {CANARY}-plain, previous_secret: "{{{{{{{{ token }}}}}}}}"}}}}
-  bbb2: {{{{secret: "{{{{{{{{ lookup('env', 'CANARY') }}}}}}}}"}}}}
-  bbb3: {{{{secret: "{{{{{{{{ lookup('file', 'secret.txt') }}}}}}}}"}}}}
-  bbb4: {{{{secret: "{{{{{{{{ lookup('password_file', 'secret.txt') }}}}}}}}"}}}}
-  bbb5: {{{{secret: "{{{{{{{{ hidden }}}}}}}}"}}}}
-  bbb6: {{{{secret: "{{{{{{{{ from_group | upper | lower }}}}}}}}"}}}}
-  bbb7: {{{{}}}}
-groups: {{{{all: {{{{vars: {{{{from_inline: {CANARY}-inline}}}}}}}}}}}}
-tenants:
-  t:
-    secrets: ["{CANARY}-tenant", "{{{{{{{{ vars.nested.key }}}}}}}}"]
-    lrs:
-      endpoint: https://lrs.example.com/
-      oidc:
-        {{{{token_url: "https://kc/", client_id: c, client_secret: {CANARY}, username: u, password: {CANARY}2}}}}
-  colons: {{{{secrets: "{CANARY}-a:{CANARY}-b"}}}}
-"""
-# Mistakes around secrets: each of them is told, none of them with what it is about.
-BAD = f"""
-vars:
-  a: "{{{{ '{CANARY}' + 5 }}}}"
-  b: "{{{{ {CANARY} }}}}"
-  c: !{CANARY} x
-  c: {CANARY}
-servers:
-  bbb1: {{secret: 5, secret: {CANARY}-twice}}
-  bbb2: {{secret: [{CANARY}-list]}}
-  bbb3: {{secret: "{{{{ lookup('file', '{CANARY}') }}}}", secrt: {CANARY}-typo, tag: "{{{{ server.secret }}}}"}}
-  bbb4: {{secret: "{{{{ lookup('env', '{CANARY}') }}}}", url: "https://u:{CANARY}@h/api"}}
-  bbb5: {{secret: "{{{{ 1 / 0 }}}}{CANARY}"}}
-  bbb6: {{secret: "{CANARY}-\\0"}}
-  bbb7: {{secret: "{CANARY}", load_multiplier: -1}}  # was {CANARY}-comment
-  bbb8: {{secret: !vault "{CANARY}"}}
-tenants:
-  t: {{secrets: [{CANARY}, 5, {{{CANARY}: {CANARY}}}], lrs: {{basic: {{username: u, password: {{x: {CANARY}}}}}}}}}
-  u: {{secrets: {{{CANARY}: 1}}, settings: {{password: {CANARY}}}}}
-"""
-BROKEN = f"""
-servers:
-  bbb1: {{secret: {CANARY}-unclosed
-  bbb2: {{secret: {CANARY}-after}}
-  tag: gpu: {CANARY}
-"""
-
-
-def write(folder: Path, text: str) -> None:
-    (folder / "inv").mkdir()
-    (folder / "inv" / "inv.yml").write_text(text)
-    (folder / "inv" / "secret.txt").write_text(f"{CANARY}-file\n")
-    (folder / "inv" / "group_vars").mkdir()
-    (folder / "inv" / "group_vars" / "all.yml").write_text(
-        encrypt(f"from_group: {CANARY}-group\nsecret: {CANARY}-default\n", PASSWORD)
-    )
-    (folder / "inv" / "host_vars").mkdir()
-    (folder / "inv" / "host_vars" / "bbb7").write_text(f"previous_secret: {CANARY}-host\nfree: {CANARY}-free\n")
-    (folder / "password").write_text(PASSWORD)
-
-
-VALIDATE = [["validate"], ["validate", "--format", "json"], ["validate", "--format", "sarif"]]
-SHOW = [["inventory", "show", name, "--explain"] for name in ("t", "bbb6", "bbb7")]
-COMMANDS = {
-    "good": [
-        ["validate"],
-        ["plan"],
-        ["plan", "--format", "json"],
-        ["inventory", "list"],
-        ["inventory", "graph"],
-        *SHOW,
-    ],
-    "bad": [*VALIDATE, ["plan"], ["inventory", "list"]],
-    "broken": [*VALIDATE, ["plan"]],
-}
-
-
-@pytest.mark.shows("inventory: secrets are a type of their own", "issue B: a canary test", "DE-8")
-@pytest.mark.parametrize("kind", COMMANDS)
-def test_no_output_holds_a_secret(kind: str, tmp_path: Path, database: str) -> None:
-    vault = encrypt(f"{CANARY}-vault", PASSWORD).replace("\n", "\n    ")
-    write(tmp_path, {"good": GOOD.format(vault=vault), "bad": BAD, "broken": BROKEN}[kind])
-    environment = {"CANARY": f"{CANARY}-env", "DATABASE_URL": database, "LOG_LEVEL": "debug"}
-    for words in COMMANDS[kind]:
-        arguments = ["--debug", *words, "-i", "inv", "--vault-password-file", "password"]
-        said = run(tmp_path, *arguments, status=0 if kind == "good" else 3, **environment)
-        assert CANARY not in said.lower(), words
-        assert PASSWORD not in said
-        assert said.strip()
