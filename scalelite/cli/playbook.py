@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from scalelite.flows.services import Services
     from scalelite.inventory.vault import Vaults
     from scalelite.playbook.book import Playbook
+    from scalelite.playbook.options import Options
     from scalelite.playbook.output import Ended, Output
     from scalelite.playbook.registry import Module
-    from scalelite.playbook.run import Options, Runner
+    from scalelite.playbook.run import Runner
     from scalelite.playbook.templates import Templates
     from scalelite.settings import Settings
 
@@ -148,7 +149,7 @@ class _Run:
     # --- lists --------------------------------------------------------------------------------------------------------
 
     def list_tasks(self) -> None:
-        from scalelite.playbook.run import chosen, refuse_unknown  # noqa: PLC0415
+        from scalelite.playbook.options import chosen, refuse_unknown  # noqa: PLC0415
 
         refuse_unknown(self.book, self.options)
         for number, play in enumerate(self.book.plays, 1):
@@ -194,8 +195,9 @@ class _Run:
 
     async def _runner(self, services: Services, journal: Any) -> Runner:
         from scalelite.flows import playbooks  # noqa: PLC0415
+        from scalelite.playbook.options import refuse_unknown  # noqa: PLC0415
         from scalelite.playbook.parse import load_tasks  # noqa: PLC0415
-        from scalelite.playbook.run import Runner, refuse_unknown  # noqa: PLC0415
+        from scalelite.playbook.run import Runner  # noqa: PLC0415
         from scalelite.playbook.world import World  # noqa: PLC0415
 
         refuse_unknown(self.book, self.options)
@@ -250,7 +252,7 @@ def _press_enter(prompt: str) -> None:
 
 
 def _options(settings: Settings, given: Mapping[str, Any]) -> Options:
-    from scalelite.playbook.run import Options  # noqa: PLC0415
+    from scalelite.playbook.options import Options  # noqa: PLC0415
 
     options = Options(
         check=given["check"],

@@ -7,8 +7,6 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-
 from scalelite.errors import TaskFailed
 
 if TYPE_CHECKING:
@@ -68,6 +66,8 @@ async def request(
     method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
 ) -> tuple[int, Mapping[str, str], str]:
     """Make one request; redirects are not followed. Raises TaskFailed, whose words do not hold the URL's query."""
+    import aiohttp  # noqa: PLC0415 - 0.1 s to import, and few playbooks need it
+
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
         async with (

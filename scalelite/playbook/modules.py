@@ -473,19 +473,19 @@ class IncludeArgs(Args):
 BUILTIN: Final = (
     Module(
         "server", "Change the state, weight, tag or secret of the play's server.", ServerArgs, _server, _SERVERS,
-        example="- name: Take no new meetings\n  server: {state: cordoned}",
+        instant=True, example="- name: Take no new meetings\n  server: {state: cordoned}",
     ),
     Module(
         "tenant", "Make a tenant, change it, or remove it.", TenantArgs, _tenant,
-        example="- tenant: {name: acme, enabled: false}",
+        instant=True, example="- tenant: {name: acme, enabled: false}",
     ),
     Module(
         "tenant_setting", "Set a parameter of a tenant's calls, or remove it.", SettingArgs, _tenant_setting,
-        example="- tenant_setting: {tenant: acme, param: record, value: false, override: true}",
+        instant=True, example="- tenant_setting: {tenant: acme, param: record, value: false, override: true}",
     ),
     Module(
         "lrs", "Say where a tenant's xAPI statements go.", LrsArgs, _lrs,
-        example="- lrs: {tenant: acme, state: absent}",
+        instant=True, example="- lrs: {tenant: acme, state: absent}",
     ),
     Module(
         "apply", "Apply inventories, as `scalelite apply` does.", ApplyArgs, _apply,
@@ -511,13 +511,17 @@ BUILTIN: Final = (
         "recordings_to_tenant", "Give recordings to a tenant.", RecordingsArgs, _recordings_to_tenant,
         example="- recordings_to_tenant: {tenant: acme}",
     ),
-    Module("debug", "Say something.", DebugArgs, _debug, example="- debug: {msg: \"{{ server.id }}\"}"),
-    Module("assert", "Fail unless something is so.", AssertArgs, _assert, example="- assert: {that: server.online}"),
-    Module("fail", "Fail.", FailArgs, _fail, example="- fail: {msg: Not like this}\n  when: server.meetings > 100"),
+    Module("debug", "Say something.", DebugArgs, _debug, instant=True,
+        example="- debug: {msg: \"{{ server.id }}\"}"),
+    Module("assert", "Fail unless something is so.", AssertArgs, _assert, instant=True,
+        example="- assert: {that: server.online}"),
+    Module("fail", "Fail.", FailArgs, _fail, instant=True,
+        example="- fail: {msg: Not like this}\n  when: server.meetings > 100"),
     Module("pause", "Wait, or ask to go on.", PauseArgs, _pause, once=True, example="- pause: {seconds: 30}"),
-    Module("set_fact", "Set variables of the target.", FactArgs, _set_fact, example="- set_fact: {before: 3}"),
+    Module("set_fact", "Set variables of the target.", FactArgs, _set_fact, instant=True,
+        example="- set_fact: {before: 3}"),
     Module(
         "include_tasks", "Do the tasks of another file here.", IncludeArgs, None, free="file",
-        example="- include_tasks: drain-one.yml",
+        instant=True, example="- include_tasks: drain-one.yml",
     ),
 )  # fmt: skip

@@ -122,7 +122,8 @@ class Context(Protocol):
 class Module:
     """A module: its arguments, and what it does with them.
 
-    `free` is the argument that a text in place of a mapping is; `once`: it is done with the first target, for all. Of a
+    `free` is the argument that a text in place of a mapping is; `once`: it is done with the first target, for all;
+    `instant`: it asks the database alone, so that --forks does not bound it, and all targets share a transaction. Of a
     module that the engine does itself, `run` is None.
     """
 
@@ -133,6 +134,7 @@ class Module:
     targets: frozenset[TargetKind] = frozenset({"server", "tenant", "cluster"})
     free: str = ""
     once: bool = False
+    instant: bool = False
     example: str = ""
 
 

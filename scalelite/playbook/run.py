@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core.model import Kind
-from scalelite.errors import ScaleliteError, TaskFailed, UsageError
+from scalelite.errors import ScaleliteError, TaskFailed
 from scalelite.flows import playbooks
 from scalelite.flows.playbooks import Step
-from scalelite.playbook.book import SECTIONS, Block, HandlerWords, Task, flat
+from scalelite.playbook.book import SECTIONS, Block, HandlerWords, Task
 from scalelite.playbook.context import TaskContext
+from scalelite.playbook.options import chosen
 from scalelite.playbook.output import Ended
 from scalelite.playbook.registry import Outcome, Target
 from scalelite.playbook.targets import batches, select
@@ -30,28 +31,13 @@ if TYPE_CHECKING:
 
     from scalelite.flows.playbooks import Journal
     from scalelite.playbook.book import Item, Play, Playbook
+    from scalelite.playbook.options import Options
     from scalelite.playbook.output import Output
     from scalelite.playbook.templates import Templates
     from scalelite.playbook.world import World
 
 _DEEPEST: Final = 20
 _FATAL_STATES: Final = frozenset({"failed", "unreachable"})
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a run is asked for; `groups` are names of sets of servers, `read_names` reads the file of `@file`."""
-
-    check: bool = False
-    limit: tuple[str, ...] = ()
-    tags: frozenset[str] = frozenset({"all"})
-    skip_tags: frozenset[str] = frozenset()
-    start_at: str = ""
-    extra_vars: Mapping[str, Any] = field(default_factory=dict)
-    forks: int = 50
-    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    read_names: Callable[[str], Iterable[str]] = lambda _: ()
-    confirm: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +51,6 @@ class _Frame:
     layers: tuple[Layer, ...] = ()
     guarded: bool = False
     depth: int = 0
-
-
-def chosen(tags: Sequence[str], options: Options) -> bool:
-    """Say whether a task with these tags is done, by --tags and --skip-tags, as in Ansible."""
-    own = frozenset(tags)
-    wanted, unwanted = options.tags, options.skip_tags
-    named = own or frozenset({"untagged"})
-    run = (
-        "always" in own
-        or ("all" in wanted and "never" not in own)
-        or not named.isdisjoint(wanted)
-        or ("tagged" in wanted and bool(own) and "never" not in own)
-    )
-    if not run or not unwanted:
-        return run
-    if "all" in unwanted:
-        return "always" in own and "always" not in unwanted
-    return named.isdisjoint(unwanted) and not ("tagged" in unwanted and own)
 
 
 class Runner:
@@ -106,7 +74,6 @@ class Runner:
         self._journal = journal
         self._load = load
         self._keep = Together(journal.keep) if journal else None
-        self._forks = asyncio.Semaphore(options.forks)
         self._started = not options.start_at
         self._confirm = options.confirm
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -304,12 +271,13 @@ class Runner:
         self, task: Task, names: Sequence[str], frame: _Frame, step: str, before: Mapping[str, Done | None]
     ) -> dict[str, Done]:
         throttle = task.words.throttle
-        slots = asyncio.Semaphore(throttle if isinstance(throttle, int) and throttle > 0 else self._options.forks)
+        most = len(names) if task.module.instant else self._options.forks
+        slots = asyncio.Semaphore(throttle if isinstance(throttle, int) and throttle > 0 else most)
 
         async def with_one(name: str) -> Done:
             if (known := before[name]) is not None:
                 return known
-            async with self._forks, slots:
+            async with slots:
                 done = await self._with_one(task, name, frame)
             self._output.result(name, done, rescued=frame.guarded and done.failed)
             if self._keep:
@@ -473,20 +441,3 @@ def _bounds(play: Play, meant: Sequence[str]) -> Bounds:
         if rest > least:
             least, why = rest, f"max_unavailable: {words.max_unavailable}"
     return Bounds(tuple(meant), least, why) if words.servers else Bounds()
-
-
-def refuse_unknown(playbook: Playbook, options: Options) -> None:
-    """Raise UsageError for a tag or a task that --tags, --skip-tags or --start-at-task name in vain."""
-    tasks = [task for play in playbook.plays for task in play.each()]
-    tasks += [task for items in playbook.included.values() for task in flat(items)]
-    special = {"all", "tagged", "untagged", "always", "never"}
-    known = {tag for task in tasks for tag in task.words.tags}
-    for option, tags in (("--tags", options.tags), ("--skip-tags", options.skip_tags)):
-        if unknown := sorted(tags - special - known):
-            raise UsageError(
-                f"{option}: no task has the tag {unknown[0]!r}", hint=f"known: {', '.join(sorted(known)) or 'none'}"
-            )
-    if options.start_at and not any(
-        task.name == options.start_at or fnmatchcase(task.name, options.start_at) for task in tasks
-    ):
-        raise UsageError(f"--start-at-task: there is no task {options.start_at!r}")

@@ -11,9 +11,10 @@ import pytest
 
 from scalelite.flows.playbooks import Journal
 from scalelite.inventory.templates import Lookups
+from scalelite.playbook.options import Options
 from scalelite.playbook.output import Masker, RecordingOutput, TextOutput
 from scalelite.playbook.parse import load_playbook
-from scalelite.playbook.run import Options, Runner
+from scalelite.playbook.run import Runner
 from scalelite.playbook.templates import Environment, Templates
 from scalelite.playbook.world import World
 from tests.playbook.reading import MODULES, VAULTS

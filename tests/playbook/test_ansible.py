@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalelite.playbook.run import Options, chosen
+from scalelite.playbook.options import Options, chosen
 
 if TYPE_CHECKING:
     from tests.playbook.conftest import Stage
