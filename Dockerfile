@@ -10,7 +10,7 @@ RUN python -m venv /opt/scalelite \
 FROM python:3.13-slim
 COPY --from=build /opt/scalelite /opt/scalelite
 # Scripts that call Scalelite's ./bin/rake find it where it was.
-COPY --chmod=755 deploy/rake /srv/scalelite/bin/rake
+COPY deploy/rake /srv/scalelite/bin/rake
 WORKDIR /srv/scalelite
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin scalelite \
  && install -d -o scalelite -g scalelite /var/bigbluebutton

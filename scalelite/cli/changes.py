@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scalelite.store.specs import Author
 
 Meant = tuple[str, "Wish"]
+# The exit status of what could only be done in part.
+DONE_IN_PART: Final = 9
 
 
 def author_of(settings: Settings, command: str, message: str = "") -> Author:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from scalelite.cli.changes import DONE_IN_PART
+from scalelite.cli.ending import told_of
 from scalelite.cli.listing import format_option, print_list
 from scalelite.cli.progress import steps
 from scalelite.cli.session import actor_option, ask_before, settings_of_process, with_connection, with_services
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from scalelite.store.observed import RunningMeeting
 
 HEADS: Final = ("meeting", "tenant", "server", "users", "phase", "since")
-DONE_IN_PART: Final = 9
 
 _tenant = click.option("--tenant", default="", metavar="NAME", help="Only its meetings.")
 
@@ -153,7 +154,6 @@ def end(ids: tuple[str, ...], tenant: str, yes: bool) -> int:
 
 def end_found(found: list[RunningMeeting]) -> list[MeetingEnd]:
     """End these meetings, and show how that goes on."""
-    from scalelite.cli.servers import told_of  # noqa: PLC0415
     from scalelite.flows import meetings as flow  # noqa: PLC0415 - 0.2 s to import
 
     with steps("Ending meetings", len(found)) as advance:

@@ -9,9 +9,11 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from scalelite.cli.changes import author_of
 from scalelite.cli.listing import to_yaml
 from scalelite.cli.rake import Aborted, Refused, log, not_found
-from scalelite.cli.servers import add_listed, as_sync_file, known_load, seems_online
+from scalelite.cli.server_rows import as_sync_file, known_load, seems_online
+from scalelite.cli.servers import add_listed
 from scalelite.core import commands, show
 from scalelite.core.model import Key, Kind
 from scalelite.errors import NotDeclared, ScaleliteError, SyncFileInvalid
@@ -254,8 +256,6 @@ def panic(rake: Rake, arguments: Arguments) -> None:
 
 
 def _panic(rake: Rake, server_id: str, *, keep_state: bool = False, skip_end_calls: bool = False) -> None:
-    from scalelite.cli.changes import author_of  # noqa: PLC0415
-
     async def acting(services: Services) -> Panicked:
         from scalelite.flows import admin  # noqa: PLC0415 - 0.2 s to import
 
@@ -306,7 +306,6 @@ def sync(rake: Rake, arguments: Arguments) -> None:
 
 
 def _sync(rake: Rake, arguments: Arguments) -> None:
-    from scalelite.cli.changes import author_of  # noqa: PLC0415
     from scalelite.flows import sync as flow  # noqa: PLC0415 - 0.2 s to import
     from scalelite.inventory.sync_file import wanted_servers  # noqa: PLC0415
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scalelite.cli.changes import author_of, carry_out, given, tell
+from scalelite.cli.changes import DONE_IN_PART, author_of, carry_out, given, tell
+from scalelite.cli.ending import panic_server, server_and_meetings
 from scalelite.cli.listing import format_option, print_list, to_yaml
-from scalelite.cli.progress import steps
 from scalelite.cli.secret_text import SECRET
-from scalelite.cli.session import actor_option, ask_before, settings_of_process, with_connection, with_services
+from scalelite.cli.server_rows import HEADS, as_sync_file, cells, plain
+from scalelite.cli.session import actor_option, settings_of_process, with_connection, with_services
 from scalelite.core import show
 from scalelite.errors import FileUnusable, UsageError
 
@@ -24,14 +25,10 @@ if TYPE_CHECKING:
     from scalelite.core.commands import Wish
     from scalelite.core.model import Declared, Secret, State
     from scalelite.core.plan import Mode
-    from scalelite.flows.admin import Panicked
     from scalelite.flows.services import Services
     from scalelite.flows.status import ServerRow
     from scalelite.store.db import Connection
     from scalelite.store.runtime import Held
-
-HEADS: Final = ("id", "url", "state", "health", "load", "multiplier", "tag", "secret")
-DONE_IN_PART: Final = 9
 
 
 @click.group(invoke_without_command=True)
@@ -63,8 +60,8 @@ def list_(style: Style = "table", show_secrets: bool = False) -> None:
     Example: scalelite servers list --format json
     """
     found = with_connection(settings_of_process(), _all, doing="servers list")
-    values = [_plain(*one, show_secrets=show_secrets) for one in found]
-    print_list(style, HEADS, [_cells(value) for value in values], values)
+    values = [plain(*one, show_secrets=show_secrets) for one in found]
+    print_list(style, HEADS, [cells(value) for value in values], values)
 
 
 async def _all(connection: Connection) -> list[tuple[Any, ServerRow, Held | None]]:
@@ -73,45 +70,6 @@ async def _all(connection: Connection) -> list[tuple[Any, ServerRow, Held | None
 
     holds = await load_holds_in_full(connection)
     return [(spec, row, holds.get(spec.id)) for spec, row in await servers_with_rows(connection)]
-
-
-def _plain(spec: Any, row: ServerRow, held: Held | None, *, show_secrets: bool) -> dict[str, Any]:
-    """Return a server as JSON has it: documented, and only added to."""
-    return {
-        "id": spec.id,
-        "url": spec.url,
-        "secret": spec.secret.reveal() if show_secrets else str(spec.secret),
-        "state": row.state,
-        "declared_state": "disabled" if spec.state == "not enabled" else spec.state,
-        "hold": held
-        and {
-            "state": held.state,
-            "by": held.by,
-            "why": held.why,
-            "since": held.since.isoformat(),
-            "until": held.until.isoformat() if held.until else None,
-        },
-        "health": row.health,
-        "load": row.load,
-        "load_multiplier": spec.load_multiplier,
-        "tag": spec.tag,
-        "meetings": row.meetings,
-        "users": row.users,
-        "largest_meeting": row.largest_meeting,
-        "videos": row.videos,
-        "max_meetings": spec.max_meetings,
-        "max_users": spec.max_users,
-        "bbb_version": row.bbb_version,
-        "protect": spec.protect,
-        "polled_at": row.polled_at,
-    }
-
-
-def _cells(value: dict[str, Any]) -> tuple[str, ...]:
-    held = " (held)" if value["hold"] else ""
-    load, multiplier = f"{value['load']:.1f}", f"{value['load_multiplier']:g}"
-    head = (value["id"], value["url"], value["state"] + held, value["health"])
-    return (*head, load, multiplier, value["tag"], value["secret"])
 
 
 @servers.command("yaml")
@@ -126,38 +84,6 @@ def yaml_(verbose: bool) -> None:
 
     found = with_connection(settings_of_process(), servers_with_rows, doing="servers yaml")
     click.echo(to_yaml(as_sync_file(found, verbose=verbose), explicit=True), nl=False)
-
-
-def as_sync_file(found: list[tuple[Any, ServerRow]], *, verbose: bool) -> dict[str, Any]:
-    """Return servers as `servers sync` reads them."""
-    listed = {}
-    for spec, row in found:
-        fields = {
-            "url": spec.url,
-            "secret": spec.secret.reveal(),
-            "load_multiplier": spec.load_multiplier,
-            "tag": spec.tag,
-            "enabled": row.state == "enabled",
-        }
-        load = known_load(row)
-        more = {
-            "state": row.state,
-            "load": -1.0 if load is None else load,
-            "bbb_version": row.bbb_version,
-            "online": seems_online(row),
-        }
-        listed[spec.id] = {**fields, **more} if verbose else fields
-    return {"servers": listed}
-
-
-def known_load(row: ServerRow) -> float | None:
-    """Return a server's load as Scalelite had it: none where no poll may count on it now."""
-    return row.load if row.state != "disabled" and row.health in {"online", "unhealthy"} else None
-
-
-def seems_online(row: ServerRow) -> bool:
-    """Say whether a server was there when it was last polled, as Scalelite did."""
-    return row.health in {"online", "unhealthy"} or (row.health == "unknown" and row.polled_at is not None)
 
 
 @servers.command("meetings")
@@ -337,11 +263,11 @@ def disable(text: str, reason: str, yes: bool) -> int:
     \b
     Example: scalelite servers disable bbb1 --reason "disk swap" --yes
     """
-    server_id, meetings = _server_and_meetings(text)
+    server_id, meetings = server_and_meetings(text)
     if not meetings:
         _set_state("disable", server_id, "disabled", reason, "disabled")
         return 0
-    return _panic(server_id, meetings, reason or "disabled", yes=yes, command="servers disable")
+    return panic_server(server_id, meetings, reason or "disabled", yes=yes, command="servers disable")
 
 
 @servers.command("panic")
@@ -357,56 +283,9 @@ def panic(text: str, keep_state: bool, skip_end_calls: bool, reason: str, yes: b
     \b
     Example: scalelite servers panic bbb1 --yes
     """
-    server_id, meetings = _server_and_meetings(text)
+    server_id, meetings = server_and_meetings(text)
     how = {"keep_state": keep_state, "skip_end_calls": skip_end_calls}
-    return _panic(server_id, meetings, reason or "panic", yes=yes or not meetings, command="servers panic", **how)
-
-
-def _server_and_meetings(text: str) -> tuple[str, int]:
-    async def look(connection: Connection) -> tuple[str, int]:
-        from scalelite.core.commands import find_server  # noqa: PLC0415
-        from scalelite.flows.admin import read_live  # noqa: PLC0415
-        from scalelite.store.runtime import meetings_on  # noqa: PLC0415
-
-        server_id = find_server((await read_live(connection)).declared, text).id
-        return server_id, len(await meetings_on(connection, server_id))
-
-    return with_connection(settings_of_process(), look, doing="servers")
-
-
-def _panic(server_id: str, meetings: int, why: str, *, yes: bool, command: str, **how: bool) -> int:
-    from scalelite.flows import admin  # noqa: PLC0415 - 0.2 s to import
-
-    settings = settings_of_process()
-    ask_before(f"End {show.counted(meetings, 'meeting')} on server {server_id}?", yes=yes)
-    with steps(f"Ending meetings on {server_id}", meetings) as advance:
-
-        async def acting(services: Services) -> Panicked:
-            author = author_of(settings, command, why)
-            return await admin.panic(
-                services, author, server_id, why=why, tell=lambda end: advance(told_of(end)), **how
-            )
-
-        done = with_services(settings, acting, doing=command)
-    return _tell_panicked(done, keeps_state=how.get("keep_state", False))
-
-
-def told_of(end: Any) -> str:
-    """Return what became of a meeting, in a line."""
-    reason = f" ({end.reason})" if end.reason else ""
-    return f"{show.plain(end.meeting.meeting_id)}: {end.outcome}{reason}"
-
-
-def _tell_panicked(done: Panicked, *, keeps_state: bool) -> int:
-    if not done.changed and not done.meetings:
-        click.echo(f"Server {done.server}: nothing to do.")
-        return 0
-    ended = sum(end.outcome == "ended" for end in done.meetings)
-    left = len(done.meetings) - ended
-    state = "keeps its state" if keeps_state else "is disabled"
-    rest = f", {left} unknown: they are ended when it answers again" if left else ""
-    click.echo(f"Server {done.server} {state}. {show.counted(ended, 'meeting')} ended{rest}.")
-    return DONE_IN_PART if done.partial else 0
+    return panic_server(server_id, meetings, reason or "panic", yes=yes or not meetings, command="servers panic", **how)
 
 
 # --- many at once ----------------------------------------------------------------------------------------------------
