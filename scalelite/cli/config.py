@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 import uuid
@@ -169,7 +168,6 @@ class _Run:
         if settings.no_color:
             options = replace(options, no_color=True)
         loaded = read_inventory(settings, paths)
-        gc.freeze()  # what was loaded stays to the end: the collector need not walk it again and again
         return cls(settings, options, loaded, *_requested(settings, paths, options, loaded))
 
     def scoped(self, document: PlanDocument) -> _Run:

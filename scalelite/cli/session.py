@@ -143,7 +143,7 @@ def with_services(settings: Settings, use: Callable[[Services], Awaitable[T]], *
 
 def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: bool = True) -> Inventory:
     """Load the inventory that the command names, else SCALELITE_INVENTORY, else inventories/default."""
-    from scalelite.inventory.load import load_inventory  # noqa: PLC0415
+    from scalelite.inventory.load import load_inventory, without_gc  # noqa: PLC0415
 
     chosen = list(paths) or ([settings.inventory] if settings.inventory else [])
     if not chosen and DEFAULT_INVENTORY.exists():
@@ -153,16 +153,16 @@ def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: b
             "no inventory is named", hint=f"give a path, set SCALELITE_INVENTORY, or make {DEFAULT_INVENTORY}"
         )
     sources: list[Path | Literal["-"]] = ["-" if path == "-" else Path(path) for path in chosen]
-    # What is loaded lives as long as the process: the collector need never look at it.
-    gc.disable()
-    inventory = load_inventory(
-        sources,
-        environment=process_environment(),
-        stdin=sys.stdin.buffer,
-        passwords=lambda: vault_passwords(settings),
-    )
-    gc.freeze()
-    gc.enable()
+    with without_gc():
+        try:
+            inventory = load_inventory(
+                sources,
+                environment=process_environment(),
+                stdin=sys.stdin.buffer,
+                passwords=lambda: vault_passwords(settings),
+            )
+        finally:
+            gc.freeze()  # what was loaded, and its problems, live as long as the process: never look at them
     if tell_warnings:
         _tell_warnings(settings, inventory)
     return inventory
