@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
-
-from pydantic import BaseModel, ValidationError
 
 from scalelite.core.model import (
     SENTINEL_TENANT,
@@ -33,8 +30,8 @@ from scalelite.inventory.entries import (
 from scalelite.inventory.groups import ALL, UNGROUPED, read_groups
 from scalelite.inventory.merge import copied
 from scalelite.inventory.places import Places, flat
-from scalelite.inventory.problems import MAX_PROBLEMS
 from scalelite.inventory.render import Scope
+from scalelite.inventory.rules import OBSERVED, Owner, Rules, Taken, Where
 from scalelite.inventory.tree import BROKEN, NOTHING, Map, Seq
 
 if TYPE_CHECKING:
@@ -45,38 +42,8 @@ if TYPE_CHECKING:
     from scalelite.inventory.render import Renderer
     from scalelite.inventory.source import Mark
 
-M = TypeVar("M", bound=BaseModel)
-
-# What `servers yaml --verbose` adds; with any of them, `state` beside `enabled` is what was observed, too.
-OBSERVED: Final = frozenset({"load", "online", "bbb_version"})
 _STATES: Final = ("enabled", "cordoned", "disabled")
 _GROUP: Final = re.compile(r"[A-Za-z0-9_.-]+")
-_NAME: Final = re.compile(r"[A-Za-z_]\w*")
-
-
-class Where(NamedTuple):
-    """A mapping of the file that an object is made of."""
-
-    path: Path
-    tree: Map
-    mark: Mark
-
-
-class Owner(NamedTuple):
-    """Who has a value that nobody else may have."""
-
-    name: str
-    mark: Mark
-    at_key: bool
-
-
-class Taken(dict[Any, Owner]):
-    """Values of one kind that objects must not share, each with its owner."""
-
-    def __init__(self, code: str, what: str) -> None:
-        super().__init__()
-        self.code = code
-        self.what = what
 
 
 class Checker:
@@ -85,9 +52,9 @@ class Checker:
     def __init__(self, renderer: Renderer, variables: Map, report: Report) -> None:
         self._renderer = renderer
         self._report = report
+        self._rules = Rules(report)
         self._variables = Scope(renderer, ("vars",), NOTHING, variables, called="vars")
-        # What the templates of the object at hand may use, besides what all may.
-        self._scope = self._variables
+        self._rules.scopes = (self._variables,)
         self._names: dict[str, Any] = {"vars": self._variables}
         self._common = NOTHING
         self.objects: dict[Key, AnySpec] = {}
@@ -109,12 +76,12 @@ class Checker:
         entries: dict[str, GroupEntry] = {}
         for name, written in tree.get("groups", NOTHING).items():
             mark, path = tree["groups"].marks[name], ("groups", name)
-            if self._is_map(written, path, mark) and self._is_group_name(name, written, path, mark):
+            if self._rules.is_map(written, path, mark) and self._is_group_name(name, written, path, mark):
                 members = copied(written)
                 variables = {"vars": members.pop("vars")} if "vars" in members else {}
                 members = self._renderer.value(members, path, mark, self._names)
                 where = Where(path, written, mark)
-                if entry := self._checked(GroupEntry, GroupEntry, {**members, **variables}, where):
+                if entry := self._rules.checked(GroupEntry, GroupEntry, {**members, **variables}, where):
                     entries[name] = entry
         groups = read_groups(tree, entries, self._report, paths)
         self._common = groups.common()
@@ -136,7 +103,7 @@ class Checker:
         """Check the section `servers`; of one that a range made, the path is that of the range."""
         for name, entry in tree.items():
             mark, path = tree.marks[name], ("servers", ranges.get(name, name))
-            if self._is_map(entry, path, mark):
+            if self._rules.is_map(entry, path, mark):
                 keys, free = groups.resolve(name, entry, of_range=name in ranges)
                 names = self._enter(keys, free, path, {"id": name}, "server", group_names=groups.of(name))
                 self._server(name, self._renderer.value(keys, path, mark, names), mark, path)
@@ -152,13 +119,13 @@ class Checker:
             data = {"url": "https://unused/api", "secret": "unused", **tree}
             if "enabled" in tree or "state" in tree:
                 self._state(data, tree, path)
-            self._checked(ServerSpec, ServerEntry, {**data, "id": "unused"}, Where(path, tree, tree.mark))
+            self._rules.checked(ServerSpec, ServerEntry, {**data, "id": "unused"}, Where(path, tree, tree.mark))
 
     def tenants(self, tree: Map) -> None:
         """Check the section `tenants`."""
         for name, entry in tree.items():
             mark, path = tree.marks[name], ("tenants", name)
-            if self._is_map(entry, path, mark):
+            if self._rules.is_map(entry, path, mark):
                 names = self._enter(entry, self._common, path, {"name": name}, "tenant")
                 self._tenant(name, self._renderer.value(entry, path, mark, names), mark)
 
@@ -170,22 +137,23 @@ class Checker:
         data: dict[str, Any] = dict(tree)
         for call in ("create", "join"):
             if isinstance(tree.get(call), Map):
-                data[call] = {key: self._texts(value, (*path, call, key)) for key, value in tree[call].items()}
-        if spec := self._checked(ClusterSpec, ClusterEntry, data, Where(path, tree, mark)):
+                data[call] = {key: self._rules.texts(value, (*path, call, key)) for key, value in tree[call].items()}
+        if spec := self._rules.checked(ClusterSpec, ClusterEntry, data, Where(path, tree, mark)):
             self._keep(Key(Kind.CLUSTER), spec, mark, flat(tree))
 
     def guards(self, tree: Map, mark: Mark) -> None:
         """Check the section `safety`."""
         tree = self._renderer.value(tree, ("safety",), mark, self._names)
         self.safety_places = {name: str(found.place) for name, found in tree.marks.items()}
-        self.safety = self._checked(Safety, Safety, dict(tree), Where(("safety",), tree, mark)) or self.safety
+        self.safety = self._rules.checked(Safety, Safety, dict(tree), Where(("safety",), tree, mark)) or self.safety
 
     def _enter(
         self, keys: Map, free: Map, path: Path, fixed: Mapping[str, Any], called: str = "own", **more: Any
     ) -> Mapping[str, Any]:
         """Return what the templates of one object may use."""
-        self._scope = Scope(self._renderer, path, keys, free, fixed=fixed, names={**self._names, **more}, called=called)
-        return self._scope.names
+        scope = Scope(self._renderer, path, keys, free, fixed=fixed, names={**self._names, **more}, called=called)
+        self._rules.scopes = scope, self._variables
+        return scope.names
 
     # --- servers --------------------------------------------------------------------------------------------------
 
@@ -195,14 +163,14 @@ class Checker:
             self._state(data, tree, path)
         if not OBSERVED.isdisjoint(tree):
             data = {key: value for key, value in data.items() if key not in OBSERVED}
-        self._own_name("id", data, tree, path)
+        self._rules.own_name("id", data, tree, path)
         data["id"] = name
-        spec = self._checked(ServerSpec, ServerEntry, data, Where(path, tree, mark))
-        self._not_empty("secret", tree, path)
+        spec = self._rules.checked(ServerSpec, ServerEntry, data, Where(path, tree, mark))
+        self._rules.not_empty("secret", tree, path)
         if key := _url_key(spec.url if spec is not None else data["url"]):
             written = "url" in tree
             owner = Owner(name, tree.marks["url"] if written else mark, at_key=not written)
-            self._unique(self._urls, key, (*path, "url"), owner)
+            self._rules.unique(self._urls, key, (*path, "url"), owner)
         if spec is not None:
             self._keep(Key(Kind.SERVER, name), spec, mark, tree.marks)
 
@@ -214,7 +182,7 @@ class Checker:
                 data["state"] = state
             elif state is not BROKEN and state is not None:
                 choices = ", ".join(_STATES)
-                self._wrong("SL116", (*path, "state"), f"must be one of {choices}", tree.marks["state"])
+                self._rules.wrong("SL116", (*path, "state"), f"must be one of {choices}", tree.marks["state"])
             return
         if "state" in tree and OBSERVED.isdisjoint(tree):
             message = "contradicts `enabled` beside it, which says the same. Keep one of the two."
@@ -223,7 +191,7 @@ class Checker:
             data["state"] = "enabled" if enabled else "not enabled"
         elif enabled is not BROKEN and enabled is not None:
             remedy = " Write it without quotes (in a template: | bool)."
-            self._wrong("SL114", (*path, "enabled"), "must be true or false", tree.marks["enabled"], remedy)
+            self._rules.wrong("SL114", (*path, "enabled"), "must be true or false", tree.marks["enabled"], remedy)
 
     # --- tenants --------------------------------------------------------------------------------------------------
 
@@ -237,17 +205,17 @@ class Checker:
             data["secrets"] = tuple(tree["secrets"].split(":"))
         self._id(data, tree, path)
         self._secrets(data, tree, path, mark)
-        self._own_name("name", data, tree, path)
+        self._rules.own_name("name", data, tree, path)
         data["name"] = name
-        spec = self._checked(TenantSpec, TenantEntry, data, Where(path, tree, mark))
+        spec = self._rules.checked(TenantSpec, TenantEntry, data, Where(path, tree, mark))
         self._unique_tenant(data, tree, path)
         if spec is not None:
             self._keep(Key(Kind.TENANT, name), spec, mark, flat(tree))
-        if "settings" in tree and self._is_map(tree["settings"], (*path, "settings"), tree.marks["settings"]):
+        if "settings" in tree and self._rules.is_map(tree["settings"], (*path, "settings"), tree.marks["settings"]):
             self._settings(name, tree["settings"])
-        if "lrs" in tree and self._is_map(tree["lrs"], (*path, "lrs"), tree.marks["lrs"]):
+        if "lrs" in tree and self._rules.is_map(tree["lrs"], (*path, "lrs"), tree.marks["lrs"]):
             lrs, at = tree["lrs"], tree.marks["lrs"]
-            if found := self._checked(LrsSpec, LrsEntry, dict(lrs), Where((*path, "lrs"), lrs, at)):
+            if found := self._rules.checked(LrsSpec, LrsEntry, dict(lrs), Where((*path, "lrs"), lrs, at)):
                 self._keep(Key(Kind.LRS, name), found, at, flat(lrs))
 
     def _id(self, data: dict[str, Any], tree: Map, path: Path) -> None:
@@ -277,23 +245,23 @@ class Checker:
             data: dict[str, Any] = dict(entry)
             if "value" in data:
                 where = (*path, "value") if entry is value else path
-                data["value"] = self._text(data["value"], where, entry.marks["value"])
+                data["value"] = self._rules.text(data["value"], where, entry.marks["value"])
             broken = data.get("value") is BROKEN
             if broken:
                 data["value"] = ""  # so that the rest is checked
             if isinstance(data.get("calls"), Seq):
                 data["calls"] = tuple(data["calls"])
-            self._own_name("param", data, entry, path)
+            self._rules.own_name("param", data, entry, path)
             data["param"] = param
             tree_of = entry if entry is value else Map(mark)
-            spec = self._checked(SettingSpec, SettingEntry, data, Where(path, tree_of, mark))
+            spec = self._rules.checked(SettingSpec, SettingEntry, data, Where(path, tree_of, mark))
             if spec is not None and not broken:
                 self._keep(Key(Kind.SETTING, tenant, param), spec, mark, entry.marks)
 
     def _unique_tenant(self, data: dict[str, Any], tree: Map, path: Path) -> None:
         if isinstance(data.get("id"), UUID) and data["id"] != SENTINEL_TENANT:
             mark = tree.marks["id"]
-            self._unique(self._ids, data["id"], (*path, "id"), Owner(data["name"], mark, at_key=False))
+            self._rules.unique(self._ids, data["id"], (*path, "id"), Owner(data["name"], mark, at_key=False))
         hosts = tree.get("hosts")
         if not isinstance(hosts, Seq):
             return
@@ -301,106 +269,11 @@ class Checker:
             if isinstance(host, str):
                 mark = hosts.marks[at]
                 owner = Owner(data["name"], mark, at_key=False)
-                self._unique(self._hosts, host.lower(), (*path, "hosts", at), owner)
-
-    # --- values ---------------------------------------------------------------------------------------------------
-
-    def _texts(self, value: Any, path: Path) -> Any:
-        if not isinstance(value, Map):
-            return value
-        return {key: self._text(item, (*path, key), value.marks[key]) for key, item in value.items()}
-
-    def _text(self, value: Any, path: Path, mark: Mark) -> Any:
-        """Return a scalar as text: numbers as they are typed, booleans as 'true' and 'false'."""
-        if isinstance(value, str):
-            return value
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, int | float):
-            return str(value) if "{{" in mark.written else mark.written
-        if isinstance(value, Map | Seq):
-            self._report("SL114", path, "must be a text, a number or a boolean, not a list or mapping.", mark)
-        elif value is None:
-            self._report("SL114", path, "has no value. Write '' for the empty text, or remove it.", mark)
-        return BROKEN
-
-    def _wrong(self, code: str, path: Path, what: str, mark: Mark, remedy: str = "") -> None:
-        from scalelite.inventory.excerpt import shown_value  # noqa: PLC0415
-
-        message = f"{what}{shown_value(path, mark)}.{remedy}"
-        self._report(code, path, message, mark, rendered_from=self._origin(mark))
-
-    def _is_map(self, value: Any, path: Path, mark: Mark) -> bool:
-        if isinstance(value, Map):
-            return True
-        if value is not BROKEN:
-            self._report("SL114", path, "must be a mapping. Write 'key: value' below it.", mark)
-        return False
-
-    def _own_name(self, field: str, data: dict[str, Any], tree: Map, path: Path) -> None:
-        """Refuse the field that the key above says already."""
-        if field in tree and not (field == "id" and path[0] == "tenants"):
-            message = f"unknown key. The {field} is the key above it. Remove this one."
-            self._report("SL113", (*path, field), message, tree.marks[field], at_key=True)
-            del data[field]
-
-    def _not_empty(self, field: str, tree: Map, path: Path) -> None:
-        if tree.get(field) == "":
-            self._report("SL115", (*path, field), "is empty. Give it a value.", tree.marks[field])
-
-    def _unique(self, taken: Taken, value: Any, path: Path, owner: Owner) -> None:
-        """Report a value that another object has, too."""
-        first = taken.setdefault(value, owner)
-        if first is not owner:
-            place = first.mark.key_place if first.at_key else first.mark.place
-            message = f"the same {taken.what} as {first.name} at {place}. Each needs its own."
-            self._report(taken.code, path, message, owner.mark, at_key=owner.at_key)
+                self._rules.unique(self._hosts, host.lower(), (*path, "hosts", at), owner)
 
     def _keep(self, key: Key, spec: AnySpec, mark: Mark, fields: Mapping[str, Mark]) -> None:
         self.objects[key] = spec
         self.places.put(key, mark, fields)
-
-    # --- validation -----------------------------------------------------------------------------------------------
-
-    def _checked(self, model: type[M], entry: type[BaseModel], data: dict[str, Any], where: Where) -> M | None:
-        """Return the spec, or None where it has problems (reported)."""
-        path, tree, mark = where
-        self._nulls(tree, path)
-        if len(data) > MAX_PROBLEMS:
-            # pydantic would make an error, in memory, of each unknown key before the first is reported.
-            data = {key: data[key] for key in (*islice(data, MAX_PROBLEMS), *entry.model_fields.keys() & data.keys())}
-        try:
-            return model.__pydantic_validator__.validate_python(data)  # type: ignore[no-any-return]
-        except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False)
-        from scalelite.inventory.wording import locate, words  # noqa: PLC0415
-
-        for detail in found:
-            if detail["loc"] == ("url",) and "url" not in tree:
-                continue  # the default, made of an id that is wrong itself
-            at = locate(detail, tree, path, mark)
-            said = words(detail, at, _known(entry, at.path[len(path) : -1]))
-            if said is not None:
-                self._report(
-                    said.code, at.path, said.message, at.mark, at_key=at.at_key, rendered_from=self._origin(at.mark)
-                )
-        return None
-
-    def _origin(self, mark: Mark) -> Mark | None:
-        """Return where the variable stands that a template takes its value from."""
-        if "{{" not in (written := mark.written):
-            return None
-        scopes = (self._scope, self._variables)
-        marks = (scope.mark_of(name) for name in _NAME.findall(written) for scope in scopes)
-        return next((found for found in marks if found is not None and found != mark), None)
-
-    def _nulls(self, tree: Map, path: Path) -> None:
-        for key, value in tree.items():
-            if value is None and key not in OBSERVED:
-                message = "has no value. Give it one, or remove the key ('' is the empty text)."
-                self._report("SL114", (*path, key), message, tree.marks[key])
-            elif isinstance(value, Map) and key != "settings":
-                self._nulls(value, (*path, key))
 
 
 def _url_key(url: Any) -> str:
@@ -416,13 +289,3 @@ def _short(value: Any, mark: Mark) -> Map:
     entry = Map(mark)
     entry.put("value", value, mark)
     return entry
-
-
-def _known(entry: type[BaseModel], inner: Path) -> list[str]:
-    """Return the keys that are known at a path below an entry."""
-    for part in inner:
-        field = entry.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        entry = field.annotation
-    return list(entry.model_fields)
