@@ -334,6 +334,7 @@ def _outcome(forced: Forced, options: Options, took_s: float) -> str:
                         for end in forced.ends
                     ],
                     "left": list(applied.left),
+                    "stopped": forced.stopped,
                 }
             )
             + "\n"
@@ -343,5 +344,6 @@ def _outcome(forced: Forced, options: Options, took_s: float) -> str:
         return "Nothing to apply.\n"
     totals = ", ".join(f"{count} {word}" for word, count in counts.items())
     lines.append(f"Applied: {totals} in {took_s:.1f} s. Revision {applied.revision:,}.")
-    lines += [f"Left: {address} still has meetings; apply again" for address in applied.left]
+    why = forced.stopped or "still has meetings"
+    lines += [f"Left: {address}: {why}; apply again" for address in applied.left]
     return "\n" + "\n".join(lines) + "\n"

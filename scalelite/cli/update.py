@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scalelite.cli.session import confirmed, read_inventory
-from scalelite.core.model import MASK, secrets_of
+from scalelite.core.model import MASK, Kind, secrets_of
 from scalelite.core.plan import diff
 from scalelite.errors import InventoryInvalid, UpdateImpossible, UsageError
 from scalelite.inventory.update import update
@@ -65,7 +65,8 @@ def _differences(found: Update) -> Iterator[str]:
 
 def _masked(text: str, loaded: Inventory, live: Declared) -> str:
     """Take every secret out of a text that is shown; the longer ones first, since one may hold another."""
-    specs = [*loaded.wanted.objects.values(), *live.objects.values()]
+    objects = [*loaded.wanted.objects.items(), *live.objects.items()]
+    specs = (spec for key, spec in objects if key.kind is not Kind.SETTING)  # most of them, and they have none
     secrets = {secret.reveal() for spec in specs for secret in secrets_of(spec)}
     for secret in sorted((secret for secret in secrets if secret in text), key=len, reverse=True):
         text = text.replace(secret, MASK) if secret else text

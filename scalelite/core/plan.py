@@ -6,8 +6,8 @@ Rules: spec/plan.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from scalelite.core.align import renamed, settled, unaltered
 from scalelite.core.model import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["keep", "cordon", "force"]
 
+_GONE: Final = "no longer in the inventory"
 _UNPROTECT: Final = "apply it with protect: false first, then remove it"
 _STRICTNESS: Final[Mapping[WantedState, int]] = {"enabled": 0, "not enabled": 1, "cordoned": 1, "disabled": 2}
 
@@ -70,7 +71,7 @@ class Remove:
 
     key: Key
     before: AnySpec
-    reason: str = "no longer in the inventory"
+    reason: str = _GONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Ending:
 
 Change = Create | Update | Remove
 Item = Change | Keep | Blocked | Ending
+Lacked = TypeVar("Lacked", bound=Update | Remove | Keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,26 @@ def diff(
     )
 
 
+def located(plan: Plan, files: Mapping[Key, str]) -> Plan:
+    """Return the plan saying of what the inventory lacks in which file it was."""
+    changes = (change if isinstance(change, Create) else _located(change, files) for change in plan.changes)
+    return replace(plan, changes=tuple(changes), keeps=tuple(_located(keep, files) for keep in plan.keeps))
+
+
+def _located(item: Lacked, files: Mapping[Key, str]) -> Lacked:
+    file = files.get(unaltered(item.key))
+    if not file or not item.reason.startswith(_GONE):
+        return item
+    return replace(item, reason=f"{_GONE} (was {file}){item.reason.removeprefix(_GONE)}")
+
+
+def lacked(plan: Plan) -> Iterator[Key]:
+    """Yield what is live and the inventory lacks."""
+    for item in (*plan.changes, *plan.keeps):
+        if not isinstance(item, Create) and item.reason.startswith(_GONE):
+            yield unaltered(item.key)
+
+
 def in_order(changes: Iterable[Change]) -> list[Change]:
     """Sort changes: removals first, backwards through ORDER, then the rest forwards; by name within."""
 
@@ -288,7 +310,7 @@ def _unwanted(live: Declared, wanted: Declared) -> Iterator[tuple[Key, AnySpec]]
 
 def _remove(key: Key, spec: AnySpec, facts: Facts, scope: Scope) -> list[Item]:
     if not scope.has(key):
-        return [Keep(key, "no longer in the inventory; out of --limit")] if owner(key) == key else []
+        return [Keep(key, f"{_GONE}; out of --limit")] if owner(key) == key else []
     if isinstance(spec, ServerSpec):
         return _remove_server(key, spec, facts.meetings_of(key), scope.mode)
     if isinstance(spec, TenantSpec):
@@ -298,17 +320,17 @@ def _remove(key: Key, spec: AnySpec, facts: Facts, scope: Scope) -> list[Item]:
 
 def _remove_server(key: Key, spec: ServerSpec, meetings: int, mode: Mode) -> list[Item]:
     if mode == "keep":
-        return [Keep(key, "no longer in the inventory; mode keep removes none")]
+        return [Keep(key, f"{_GONE}; mode keep removes none")]
     if spec.protect:
         return [Blocked(key, "it is protected", _UNPROTECT)]
     if not meetings:
-        return [Remove(key, spec, "no longer in the inventory, empty")]
+        return [Remove(key, spec, f"{_GONE}, empty")]
     if mode == "force":
-        return [Remove(key, spec, f"no longer in the inventory; ends {_meetings(meetings)}"), Ending(key, meetings)]
+        return [Remove(key, spec, f"{_GONE}; ends {_meetings(meetings)}"), Ending(key, meetings)]
     if spec.state == "enabled":
-        why = f"no longer in the inventory; {_meetings(meetings)} on it, removed by a later apply"
+        why = f"{_GONE}; {_meetings(meetings)} on it, removed by a later apply"
         return [Update(key, spec, spec.model_copy(update={"state": "cordoned"}), reason=why)]
-    return [Keep(key, f"no longer in the inventory; {spec.state}, {_meetings(meetings)} on it")]
+    return [Keep(key, f"{_GONE}; {spec.state}, {_meetings(meetings)} on it")]
 
 
 def _remove_tenant(key: Key, spec: TenantSpec, facts: Facts, scope: Scope) -> list[Item]:
@@ -323,7 +345,7 @@ def _remove_tenant(key: Key, spec: TenantSpec, facts: Facts, scope: Scope) -> li
         why = f"it owns {recordings:,} recording{'' if recordings == 1 else 's'}"
         remedy = "set enabled: false, or say what becomes of them: --tenant-data keep, delete or move:TENANT"
         return [Blocked(key, why, remedy, "recordings", recordings)]
-    reason = f"no longer in the inventory{'; another tenant takes its name' if loses_name else ''}"
+    reason = f"{_GONE}{'; another tenant takes its name' if loses_name else ''}"
     if recordings:
         reason += f"; its {recordings:,} recordings: {scope.tenant_data}"
     return [Remove(key, spec, reason), *([Ending(key, meetings)] if meetings else [])]

@@ -39,4 +39,5 @@ async def note_agreement(
             return await note_agreement(connection, wanted, author)
     live = await specs.load_live(connection)
     there, gone = core.agreed(live.declared, await history.load_pasts(connection), wanted)
-    return await revisions.mark_applied(connection, there, gone, live.revision)
+    files = {key: place.file if (place := wanted.places.get((key, ""))) else "" for key in there}
+    return await revisions.mark_applied(connection, files, gone, live.revision)

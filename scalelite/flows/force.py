@@ -13,7 +13,7 @@ import psycopg
 
 from scalelite.core.model import Kind, ServerSpec, TenantSpec
 from scalelite.core.plan import Update
-from scalelite.errors import ApplyFailed
+from scalelite.errors import ApplyFailed, LockTimeout, StalePlan
 from scalelite.flows import reconcile
 from scalelite.flows.admin import end_each
 from scalelite.store import db, plans, runtime, specs
@@ -35,10 +35,11 @@ _BETWEEN_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """What came of an apply in mode force: each meeting's end, and what could not be done."""
+    """What came of an apply in mode force: each meeting's end, what could not be done, and what stopped it half-way."""
 
     applied: Applied
     ends: tuple[MeetingEnd, ...] = ()
+    stopped: str = ""
 
 
 async def carry_out(
@@ -50,15 +51,22 @@ async def carry_out(
     *,
     unchanged: Check | None = None,
 ) -> Forced:
-    """Do what was planned, ending the meetings that are in the way; raises as `reconcile.carry_out` does."""
+    """Do what was planned, ending the meetings that are in the way; raises as `reconcile.carry_out` does.
+
+    What fails once the servers are cordoned and their meetings ended is no error any more: it is left for another run.
+    """
     if not planned.plan.endings:
         return Forced(await reconcile.carry_out(connection, request, planned, acting, unchanged=unchanged))
     reconcile.refuse_blocked(planned)
     cordons = tuple(_cordons(planned.plan, planned))
-    await _cordon(connection, request, planned, cordons, acting, unchanged)
-    ends = await _end_all(services, connection, planned.plan)
-    applied = await _rest(connection, request, planned, acting)
-    return Forced(applied, tuple(ends))
+    revision = await _cordon(connection, request, planned, cordons, acting, unchanged)
+    ends = tuple(await _end_all(services, connection, planned.plan))
+    try:
+        return Forced(await _rest(connection, request, planned, acting), ends)
+    except (StalePlan, LockTimeout, ApplyFailed) as error:
+        left = tuple(change.key.address for change in planned.plan.changes)
+        done = reconcile.Applied(replace(planned.plan, changes=cordons), revision, left)
+        return Forced(done, ends, error.message)
 
 
 def _cordons(plan: Plan, planned: Planned) -> Iterable[Update]:
@@ -79,16 +87,17 @@ async def _cordon(  # noqa: PLR0917 - as the apply itself
     cordons: tuple[Update, ...],
     acting: Acting,
     unchanged: Check | None,
-) -> None:
+) -> int:
     check = unchanged or reconcile.still_holds(request, planned)
     try:
         async with db.apply_lock(connection, acting.lock_timeout_s, acting.tell):
             await plans.lock_rows(connection, list(reconcile.live_keys(planned.plan.changes).values()))
             await check(connection)
             if cordons:
-                await specs.write(connection, cordons, acting.author, acting.new_id)
+                return await specs.write(connection, cordons, acting.author, acting.new_id)
     except psycopg.Error as error:
         raise ApplyFailed(f"rolled back, nothing was written: {db.first_line(error)}") from None
+    return planned.plan.revision
 
 
 async def _end_all(services: Services, connection: Connection, plan: Plan) -> list[MeetingEnd]:

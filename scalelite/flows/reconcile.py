@@ -18,9 +18,10 @@ from psycopg import errors as pg
 from scalelite.core import guards as checks
 from scalelite.core import patterns, saved
 from scalelite.core.align import identified, narrowed, renamed, unaltered
+from scalelite.core.drift import drift
 from scalelite.core.guards import Bounds, Guard
 from scalelite.core.model import OF_TENANTS, Declared, Key, Kind
-from scalelite.core.plan import Create, Plan, Remove, Scope, diff
+from scalelite.core.plan import Create, Plan, Remove, Scope, diff, lacked, located
 from scalelite.errors import ApplyFailed, GuardRefused, StalePlan, UsageError
 from scalelite.flows.drift import note_agreement
 from scalelite.store import db, history, plans, specs
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
-    from scalelite.core.drift import Past
+    from scalelite.core.drift import Drift, Past
     from scalelite.core.guards import Verdict
     from scalelite.core.model import AnySpec
     from scalelite.core.plan import Change, Facts, Mode
@@ -98,6 +99,7 @@ class Planned:
     live: Declared = field(default_factory=lambda: Declared({}))
     identity: Identity = field(default_factory=lambda: plans.Identity("", b"", 0))
     revisions: Mapping[Key, int] = field(default_factory=dict)
+    drift: tuple[Drift, ...] = ()
 
     @property
     def applyable(self) -> bool:
@@ -124,6 +126,8 @@ async def _compare(connection: Connection, request: Request, started: float) -> 
     wanted = identified(live.declared, narrowed(request.wanted, request.sections), request.ids_from_urls)
     scope = _scope(request, live.declared, wanted, facts)
     plan = diff(live.declared, wanted, facts, request.mode, live.revision, scope=scope)
+    if gone := list(lacked(plan)):
+        plan = located(plan, await history.load_files(connection, gone))
     before = renamed(live.declared, wanted, replaces=scope.replaces)
     after = checks.state_after(plan, before)
     return Planned(
@@ -138,6 +142,7 @@ async def _compare(connection: Connection, request: Request, started: float) -> 
         before,
         identity,
         await _revisions(connection, plan),
+        drift(live.declared, pasts, wanted),
     )
 
 

@@ -23,19 +23,18 @@ from scalelite.core.document import (
     ScopeRef,
     Target,
 )
-from scalelite.core.drift import causes
 from scalelite.core.entries import reason
 from scalelite.core.model import Key, Kind
-from scalelite.core.plan import Update
 from scalelite.core.show import as_json
 from scalelite.errors import StalePlan
 from scalelite.flows import reconcile
 from scalelite.store import plans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
+    from scalelite.core import drift as drifts
     from scalelite.flows.reconcile import Check, Origin, Planned, Request
     from scalelite.store.db import Connection
 
@@ -57,7 +56,7 @@ def document(planned: Planned, request: Request, about: About) -> PlanDocument:
     """Return a plan as a document, with its digest; it holds no secret."""
     identity, plan = planned.identity, planned.plan
     context = Context(identity.key, planned.wanted.places, planned.revisions)
-    drift = list(_drift(planned))
+    drift = list(_drift(planned.drift))
     unsigned = PlanDocument(
         scalelite_version=about.version,
         plan_id=about.plan_id,
@@ -106,21 +105,18 @@ def _scope(request: Request) -> ScopeRef:
     )
 
 
-def _drift(planned: Planned) -> Iterator[Drift]:
-    """Yield the fields of changes that somebody changed outside of the inventory since it was applied."""
-    for change in planned.plan.changes:
-        past = planned.pasts.get(change.key)
-        for name, cause in causes(change, past).items():
-            if cause.touch is None:
-                continue
+def _drift(found: Iterable[drifts.Drift]) -> Iterator[Drift]:
+    """Yield what somebody changed outside of the inventory since it was applied, field by field."""
+    for each in found:
+        for name, touch in (each.fields or {"": each.last}).items():
             yield Drift(
-                address=change.key.address,
+                address=each.key.address,
                 path=name,
-                before=_visible(past.applied, name) if past else None,
-                after=_visible(change.before, name) if isinstance(change, Update) else None,
-                actor=cause.touch.actor,
-                at=cause.touch.at.isoformat(timespec="seconds"),
-                revision=cause.touch.revision,
+                before=_visible(each.before, name),
+                after=_visible(each.live, name),
+                actor=touch.actor,
+                at=touch.at.isoformat(timespec="seconds"),
+                revision=touch.revision,
             )
 
 

@@ -14,7 +14,7 @@ from scalelite.store.revisions import columns, version_identity
 from scalelite.store.seal import UNSEALED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from scalelite.core.model import AnySpec
     from scalelite.store.db import Connection
@@ -68,6 +68,20 @@ async def load_pasts(connection: Connection) -> dict[Key, Past]:
         last = max(past.last, touch)
         pasts[key] = Past(applied, last, {**past.fields, **dict.fromkeys(row["fields"], touch)})
     return pasts
+
+
+async def load_files(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
+    """Read which files of the inventory had these objects when they were applied."""
+    cursor = await connection.execute(
+        """
+        SELECT a.kind, a.name, a.param, a.file FROM applied a
+          JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k (kind, name, param) USING (kind, name, param)
+         WHERE a.file <> ''
+        """,
+        columns(keys),
+        binary=True,
+    )
+    return {_key(row): row["file"] for row in await cursor.fetchall()}
 
 
 def _unversioned(row: Mapping[str, Any]) -> Past:

@@ -15,7 +15,7 @@ from scalelite.core.plan import Create, Remove, Update
 from scalelite.store.seal import CLEAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from scalelite.core.model import Key
     from scalelite.core.plan import Change, Hold
@@ -151,11 +151,15 @@ async def mark_changed(connection: Connection, changes: Sequence[Change], revisi
     old_names = renames(changes)
     gone = {change.key for change in changes if isinstance(change, Remove)}
     gone |= {old_key(change.key, old_names) for change in changes} - {change.key for change in changes}
-    await mark_applied(connection, [c.key for c in changes if not isinstance(c, Remove)], gone, revision)
+    there = {c.key: c.place.file if c.place else "" for c in changes if not isinstance(c, Remove)}
+    await mark_applied(connection, there, gone, revision)
 
 
-async def mark_applied(connection: Connection, there: Iterable[Key], gone: Iterable[Key], revision: int) -> None:
-    """Note that an inventory says of some objects what is live as of a revision, and of others that they are gone."""
+async def mark_applied(connection: Connection, there: Mapping[Key, str], gone: Iterable[Key], revision: int) -> None:
+    """Note that an inventory says of some objects what is live as of a revision, and of others that they are gone.
+
+    `there` has the file of each, '' where that is not known.
+    """
     await connection.execute(
         """
         DELETE FROM applied USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (kind, name, param)
@@ -165,11 +169,13 @@ async def mark_applied(connection: Connection, there: Iterable[Key], gone: Itera
     )
     await connection.execute(
         """
-        INSERT INTO applied (kind, name, param, revision)
-        SELECT kind, name, param, %s FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (kind, name, param)
-            ON CONFLICT (kind, name, param) DO UPDATE SET revision = EXCLUDED.revision
+        INSERT INTO applied (kind, name, param, revision, file)
+        SELECT kind, name, param, %s, file
+          FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS new (kind, name, param, file)
+            ON CONFLICT (kind, name, param) DO UPDATE SET
+               revision = EXCLUDED.revision, file = coalesce(nullif(EXCLUDED.file, ''), applied.file)
         """,
-        (revision, *columns(there)),
+        (revision, *columns(there), list(there.values())),
     )
 
 

@@ -149,3 +149,33 @@ def test_a_blocked_plan_is_saved_all_the_same_and_not_applied(saved: Here) -> No
     assert json.loads(saved.read("plan.json"))["applyable"] is False
     assert "--allow" in saved("apply", "plan.json", status=5).err
     assert saved.sql("SELECT count(*) FROM server") == [(2,)]
+
+
+@pytest.mark.shows("plan: --release-holds", "plan: saved plans")
+def test_a_saved_plan_may_only_release_holds(saved: Here) -> None:
+    saved("apply", "plan.json")
+    saved.sql("INSERT INTO hold (server, state, by, why) VALUES ('bbb1', 'cordoned', 'ops@lb1', 'audio')")
+    saved("plan", "inv.yml", "--release-holds", "-o", "release.json")
+    document = json.loads(saved.read("release.json"))
+    assert document["resource_changes"] == []
+    assert [kept["address"] for kept in document["releases"]] == ["server/bbb1"]
+    saved("apply", "release.json")
+    assert saved.sql("SELECT server FROM hold") == []
+    assert "applied already" in saved("apply", "release.json", status=4).err
+
+
+@pytest.mark.shows("plan: was servers/eu.yml")
+def test_what_is_gone_says_in_which_file_it_was(here: Here) -> None:
+    here.write(INVENTORY, "inv/servers/eu.yml")
+    here.write("servers:\n  bbb9: {url: 'https://bbb9/api', secret: s}\n", "inv/more.yml")
+    here("apply", "inv", "-y")
+    here.meeting("bbb2")
+    here.write(INVENTORY.replace("  bbb1:", "  bbb4:").replace("//bbb1", "//bbb4").replace("  bbb2:", "  bbb3:"))
+    here.write(here.read("inv.yml").replace("//bbb2", "//bbb3"), "inv/servers/eu.yml")
+    allow = ("--allow", "removals=1", "--allow", "tenants-without-server=1")
+    text = " ".join(here("plan", "inv", *allow).out.split())
+    assert "- server bbb1 delete no longer in the inventory (was inv/servers/eu.yml), empty" in text
+    assert "~ server bbb2 update no longer in the inventory (was inv/servers/eu.yml)" in text
+    here("apply", "inv", *allow, "-y")
+    kept = " ".join(here("plan", "inv").out.split())
+    assert "= server bbb2 keep no longer in the inventory (was inv/servers/eu.yml); cordoned, 1 meeting on it" in kept

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -28,7 +31,7 @@ servers:
 tenants:
   acme: {{secrets: [{CANARY}]}}
 """
-OTHER = INVENTORY.replace("acme:", "acme2:")
+OTHER_SERVER = INVENTORY.replace("bbb1", "bbb2")
 
 
 def stale(here: Here) -> None:
@@ -56,6 +59,16 @@ def refused_by_postgres(here: Here) -> None:
     here.sql("CREATE TRIGGER no BEFORE INSERT ON server FOR EACH ROW EXECUTE FUNCTION no()")
 
 
+def half_way(here: Here) -> None:
+    """A server is cordoned and its meetings forgotten, and then it cannot be removed."""
+    here("apply", "inv.yml", "-y")
+    here.meeting("bbb1")
+    here.environ("CONNECT_TIMEOUT", "0.2")
+    here.sql("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$")
+    here.sql("CREATE TRIGGER no BEFORE DELETE ON server FOR EACH ROW EXECUTE FUNCTION no()")
+    here.write(OTHER_SERVER)
+
+
 def nothing(here: Here) -> None:
     """The inventory is new and the cluster empty."""
 
@@ -81,6 +94,7 @@ MATRIX: list[tuple[Callable[[Here], None], tuple[str, ...], int]] = [
     (refused_by_postgres, ("plan", "inv.yml"), 7),
     (refused_by_postgres, ("plan", "inv.yml", "--no-simulate"), 0),
     (refused_by_postgres, ("apply", "inv.yml", "-y"), 7),
+    (half_way, ("apply", "inv.yml", "-y", "--mode", "force", "--allow", "removals=1"), 9),
     (nothing, ("plan", "inv.yml", "--mode", "nonsense"), 64),
     (nothing, ("plan", "inv.yml", "--limit", "nobody"), 64),
     (nothing, ("apply", "inv.yml"), 64),
@@ -96,12 +110,38 @@ def test_exit_status(
     here.write(INVENTORY)
     prepare(here)
     done = here(*arguments, "--format", style, status=status)
-    if status not in {0, 2, 3}:
+    if status == 9:
+        assert "not today" in done.out
+        assert "server/bbb1" in done.out
+        assert here.sql("SELECT state FROM server") == [("cordoned",)]
+    elif status not in {0, 2, 3}:
         errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
         assert len(errors) == (0 if arguments[0] == "plan" and status == 5 else 1), done.err
         assert "Traceback" not in done.err
     if style == "json" and done.out:
         assert done.json
+
+
+@pytest.mark.shows("plan: exit statuses, 130", "plan: nothing written by apply")
+def test_an_apply_that_is_interrupted_ends_with_130_and_wrote_nothing(here: Here) -> None:
+    here.write(INVENTORY)
+    with psycopg.connect(here.database) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s, %s)", APPLY_LOCK)
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "scalelite", "apply", "inv.yml", "-y"],
+            cwd=here.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        with waiting, waiting.stderr:
+            assert any("Waiting for the lock" in line for line in waiting.stderr)
+            waiting.send_signal(signal.SIGINT)
+            rest = waiting.stderr.read()
+    assert waiting.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert here.sql("SELECT id FROM server") == []
 
 
 @pytest.mark.shows("plan: lock", "plan: --lock-timeout", "plan: simulate, lock timeout", "plan: exit statuses")
@@ -165,6 +205,10 @@ def test_a_plan_marks_what_was_changed_outside_with_its_actor(here: Here) -> Non
     assert document["summary"]["drift"] == 1
     drift = document["resource_drift"][0]
     assert (drift["address"], drift["path"], drift["actor"], drift["after"]) == ("server/bbb1", "tag", "ops@lb1", "gpu")
+    here.write(INVENTORY + "cluster: {name: a}\n")
+    limited = here("plan", "inv.yml", "--format", "json", "--limit", "acme").json
+    assert limited["resource_changes"] == []
+    assert limited["resource_drift"] == document["resource_drift"], "also what the plan does not change back"
 
 
 @pytest.mark.shows("plan: markdown within its bound", "plan: deletes always in it")
