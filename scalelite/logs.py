@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import os
 import re
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -17,6 +20,15 @@ _SECRETS: Final = re.compile(
     r"|(?<![0-9A-Za-z])[0-9A-Fa-f]{40,128}(?![0-9A-Za-z]|-[0-9])",
     re.IGNORECASE,
 )
+
+
+_request: ContextVar[int] = ContextVar("request", default=0)
+_requests = itertools.count(1)
+
+
+def begin_request() -> None:
+    """Give what is logged from now on, in this task and those it starts, a request id of its own."""
+    _request.set(next(_requests))
 
 
 def scrub(text: str) -> str:
@@ -41,10 +53,12 @@ class Formatter(logging.Formatter):
         text = scrub(record.getMessage())
         if record.exc_info:
             text += "\n" + scrub(self.formatException(record.exc_info))
+        number = _request.get()
+        request = f"{os.getpid():x}-{number:x}" if number else ""
         if self._as_json:
             event = {"time": at, "level": record.levelname.lower(), "logger": record.name, "message": text}
-            return json.dumps(event, ensure_ascii=False)
-        return f"{at} {record.levelname.lower():<7} {record.name}: {text}"
+            return json.dumps(event | ({"request": request} if request else {}), ensure_ascii=False)
+        return f"{at} {record.levelname.lower():<7} {record.name}: {text}{f' [{request}]' if request else ''}"
 
 
 def configure(level: str, style: str, stream: TextIO | None = None) -> None:

@@ -23,6 +23,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from scalelite import logs
 from scalelite.errors import ApiError, UpstreamFailed
 from scalelite.settings import tell_children
 
@@ -67,6 +68,7 @@ class _Times:
 @contextmanager
 def measured(api: str, call: str) -> Iterator[None]:
     """Count a call with its outcome and its time; `call` must come from a list, not from who calls."""
+    logs.begin_request()
     began = time.perf_counter()
     outcome = "error"
     try:

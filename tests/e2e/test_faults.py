@@ -184,7 +184,7 @@ async def test_while_postgres_is_away_known_meetings_go_on_and_all_recovers(clus
         await goes_on_polling(cluster, each)
 
 
-@pytest.mark.shows("operations: Postgres restarted", "HA-2", "HA-3")
+@pytest.mark.shows("operations: Postgres restarted", "HA-2")
 async def test_a_restart_of_postgres_loses_nothing(tmp_path: Path) -> None:
     home = EmbeddedCluster.at(tmp_path / "home")
     with embedded(home.home, linger_s=1) as conninfo:

@@ -81,7 +81,7 @@ async def test_of_many_claims_of_one_id_one_is_made_and_all_get_its_server(
 
 
 @pytest.mark.shows("LB-1", "bbb-api: create 4")
-@pytest.mark.parametrize(("creates", "count"), [(20, 4), (100, 10)])
+@pytest.mark.parametrize(("creates", "count"), [(20, 4), (100, 10), (500, 20)])
 async def test_a_burst_spreads_evenly_over_idle_servers(
     pool: Database, connection: Connection, creates: int, count: int
 ) -> None:
