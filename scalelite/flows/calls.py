@@ -5,14 +5,17 @@ Rules: spec/bbb-api.md, Checksum and Tenants.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core import wire
 from scalelite.edge.bbb import NO_BODY, Body
 from scalelite.errors import ChecksumError, UnsupportedContentType
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from scalelite.flows.cluster import DeclaredView, Tenant
     from scalelite.settings import Settings
 
@@ -104,3 +107,15 @@ def _signed_params(request: Request, *, form: bool) -> tuple[wire.SignedQuery, s
         return wire.SignedQuery("", query.checksum), query.rest
     query = wire.take_checksum(request.query)
     return query, query.rest or body
+
+
+# The longest that an answer waits for a write of what was cut off; that goes on after it.
+_LAST_WRITE_S: Final = 0.9
+
+
+async def last_write(writing: Coroutine[Any, Any, None]) -> None:
+    """Write what must be noted of a call that is cut off: its caller waits a little, and the write ends in any case.
+
+    `writing` handles the absence of Postgres itself.
+    """
+    await asyncio.wait([asyncio.create_task(writing)], timeout=_LAST_WRITE_S)

@@ -25,7 +25,7 @@ from scalelite.errors import (
     UpstreamFailed,
     UselessAnswer,
 )
-from scalelite.flows.calls import Answer
+from scalelite.flows.calls import Answer, last_write
 from scalelite.store import callbacks as rows
 from scalelite.store import runtime
 
@@ -203,7 +203,7 @@ class Creates:
         try:
             reply, meeting = await self._ask_create(wanted, meeting, new=True)
         except BaseException:
-            await asyncio.shield(self._release(meeting))
+            await last_write(self._release(meeting))
             raise
         if not reply.succeeded:
             await self._release(meeting)

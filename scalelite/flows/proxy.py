@@ -7,6 +7,7 @@ Rules: spec/bbb-api.md.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ from scalelite.errors import (
     UpstreamFailed,
 )
 from scalelite.flows import recordings, tracks
-from scalelite.flows.calls import Answer, check_content_type, verified
+from scalelite.flows.calls import Answer, check_content_type, last_write, verified
 from scalelite.flows.claims import Claims
 from scalelite.flows.create import Creates
 from scalelite.flows.lrs import LrsPayloads
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from scalelite.flows.services import Services
     from scalelite.flows.snapshot import Snapshot
 
+log = logging.getLogger(__name__)
 
 # Whatever a call has to wait for, one thing after another: it is answered within 12 s (spec/bbb-api.md).
 LONGEST_ANSWER_S: Final = 11.0
@@ -122,12 +124,18 @@ class Proxy:
             params = {"meetingID": meeting.meeting_id, "password": caller.params.get("password", "")}
             reply = await self.servers.ask(self.servers.get(meeting.server), "end", params)
         except (UpstreamFailed, asyncio.CancelledError):  # the caller is gone, or has waited long enough
-            await asyncio.shield(self._write(runtime.mark_ending, meeting.generation))
+            await last_write(self._mark_ending(meeting))
             raise
         if reply.succeeded or reply.message_key == "notFound":
             await self._write(runtime.forget_meetings, [meeting.generation])
             self.snapshot.forget(meeting.generation)
         return Answer(reply.body)
+
+    async def _mark_ending(self, meeting: Meeting) -> None:
+        try:
+            await self._write(runtime.mark_ending, meeting.generation)
+        except DatabaseAway:
+            log.warning("a meeting on server %s may have ended; a poll will tell", meeting.server)
 
     async def join(self, caller: Caller) -> Answer:
         """Send the user to the meeting's server, signed anew."""
