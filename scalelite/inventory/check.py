@@ -30,7 +30,7 @@ from scalelite.inventory.entries import (
 from scalelite.inventory.groups import ALL, UNGROUPED, read_groups
 from scalelite.inventory.merge import copied
 from scalelite.inventory.places import Places, flat
-from scalelite.inventory.render import Scope
+from scalelite.inventory.render import Scope, is_template
 from scalelite.inventory.rules import OBSERVED, Owner, Rules, Taken, Where
 from scalelite.inventory.tree import BROKEN, NOTHING, Map, Seq
 
@@ -109,13 +109,13 @@ class Checker:
                 self._server(name, self._renderer.value(keys, path, mark, names), mark, path)
 
     def unused(self, groups: Groups) -> None:
-        """Check what is written for groups that no server is in; templates only where a server uses them."""
+        """Check what is written for groups that no server is in; of templates, whose values nobody knows, the form."""
         for keys in groups.unused():
-            tree = copied(keys)
+            tree, path = copied(keys), ("groups", "unused")
             for key, value in keys.items():
-                if not isinstance(value, bool | int | float | str) or (isinstance(value, str) and "{{" in value):
+                if not isinstance(value, bool | int | float | str) or is_template(value):
+                    self._renderer.check(value, (*path, key), keys.marks[key])
                     del tree[key]
-            path = ("groups", "unused")
             data = {"url": "https://unused/api", "secret": "unused", **tree}
             if "enabled" in tree or "state" in tree:
                 self._state(data, tree, path)

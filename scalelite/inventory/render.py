@@ -125,6 +125,11 @@ class Scope(Mapping[str, Any]):
         return self._keys.marks.get(name) or self._free.marks.get(name)
 
 
+def is_template(value: Any) -> bool:
+    """Tell whether a value is a text that is rendered."""
+    return type(value) is str and ("{{" in value or "{%" in value)
+
+
 def _stays_secret(path: Path) -> bool:
     """Tell whether a value becomes a secret, or a variable: nothing else is hidden in plans and listings."""
     is_setting = path[0] == "cluster" or path[2:3] == ("settings",)
@@ -156,7 +161,7 @@ class Renderer:
     def value(self, value: Any, path: Path, mark: Mark, names: Mapping[str, Any]) -> Any:
         """Return a value with its templates rendered: itself, where it has none."""
         if type(value) is str:
-            return self._text(value, path, mark, names) if "{{" in value or "{%" in value else value
+            return self._text(value, path, mark, names) if is_template(value) else value
         if isinstance(value, Map):
             return self._map(value, path, names)
         if isinstance(value, Seq):
@@ -164,6 +169,15 @@ class Renderer:
         if isinstance(value, Vaulted):
             return self._opened(value, path, mark)
         return str(value) if isinstance(value, Unsafe) else value
+
+    def check(self, value: Any, path: Path, mark: Mark) -> None:
+        """Report a template that can be none, whatever its variables are."""
+        if not is_template(value):
+            return
+        try:
+            self._compile().check(value)
+        except TemplateProblem as problem:
+            self._report(problem.code, path, problem.message(secret=is_secret(path)), mark)
 
     def _map(self, tree: Map, path: Path, names: Mapping[str, Any]) -> Map:
         result: Map | None = None
