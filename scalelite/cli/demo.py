@@ -339,7 +339,7 @@ def _tell_what_next(tour: Tour) -> None:
   1. curl {resolve} 'http://{tour.host}{running}'
   2. scalelite status
   3. edit {INVENTORY}/servers.yml, then: scalelite apply {INVENTORY}   (the running service follows within a second)
-  4. scalelite playbook run playbooks/rolling-upgrade.yml --check -e drain_every=1s   (without --check it does it)
+  4. scalelite playbook run playbooks/rolling-upgrade.yml --check --diff   (no meeting would end)
   5. curl -d '{{"mode": "hang"}}' http://127.0.0.1:{tour.simulated_port}/control && scalelite poll --once
 
   All of it runs until Ctrl-C."""

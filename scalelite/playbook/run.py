@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core.model import Kind
-from scalelite.errors import ScaleliteError, TaskFailed
+from scalelite.errors import ScaleliteError, TaskFailed, UsageError
 from scalelite.flows import playbooks
 from scalelite.flows.playbooks import Step
 from scalelite.playbook.book import SECTIONS, Block, HandlerWords, Task
@@ -106,14 +106,18 @@ class Runner:
     # --- plays --------------------------------------------------------------------------------------------------------
 
     async def _plays(self) -> None:
+        anybody = False
         for index, play in enumerate(self._playbook.plays):
             targets, bounds = await self._targets(index, play)
+            anybody = anybody or bool(targets)
             targets = [name for name in targets if name not in self._lost]
             self._output.play(play, targets)
             for batch in batches(play.words.serial, targets):
                 await self._batch(play, batch, bounds)
                 if self._broken or self._lost.issuperset(batch):
                     return
+        if self._options.limit and not anybody:
+            raise UsageError("--limit leaves no target of any play", hint="see --list-servers")
 
     async def targets_of(self, play: Play) -> list[str]:
         """Return whom a play is about, by name, in its order; '' is the cluster."""
@@ -234,7 +238,7 @@ class Runner:
         if limit is None or frame.guarded:
             return failed
         scope = Scope(self._templates, self._common_layers(frame.play))
-        most = float(self._templates.value(limit, scope)) / 100 * len(frame.batch)
+        most = _number(self._templates.value(limit, scope), "max_fail_percentage") / 100 * len(frame.batch)
         if len(self._lost) > most:
             self._broken = True
             return set(targets)
@@ -271,8 +275,10 @@ class Runner:
         self, task: Task, names: Sequence[str], frame: _Frame, step: str, before: Mapping[str, Done | None]
     ) -> dict[str, Done]:
         throttle = task.words.throttle
+        if isinstance(throttle, str):
+            throttle = int(_number(self._templates.value(throttle, self._scope(task, names[0], frame, {})), "throttle"))
         most = len(names) if task.module.instant else self._options.forks
-        slots = asyncio.Semaphore(throttle if isinstance(throttle, int) and throttle > 0 else most)
+        slots = asyncio.Semaphore(throttle if throttle > 0 else most)
 
         async def with_one(name: str) -> Done:
             if (known := before[name]) is not None:
@@ -284,8 +290,11 @@ class Runner:
                 await self._keep.do(_step(step, name, done))
             return done
 
-        async with asyncio.TaskGroup() as group:
-            running = {name: group.create_task(with_one(name)) for name in names}
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = {name: group.create_task(with_one(name)) for name in names}
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from None
         return {name: doing.result() for name, doing in running.items()}
 
     async def _with_one(self, task: Task, name: str, frame: _Frame) -> Done:
@@ -418,6 +427,21 @@ class Runner:
                 play,
             ),
         )
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TaskFailed(f"{what}: must be a number") from None
+
+
+def _first(failures: BaseExceptionGroup) -> BaseException:
+    """Return the first of the errors that ended several tasks at once."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _include(args: Any, _: object) -> Outcome:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _ID: Final = "https://scalelite.invalid/schemas/playbook.schema.json"
 _NOTHING: Final = {"type": "null"}
 _TEXT: Final = {"type": "string"}
+_ABOUT: Final = ("description", "examples", "default")
+_STRUCTURES: Final = ("array", "object")
+_TEMPLATE: Final = {"type": "string", "pattern": "\\{[{%]"}
 
 
 def playbook_schema(modules: Mapping[str, Module]) -> dict[str, Any]:
@@ -24,6 +27,7 @@ def playbook_schema(modules: Mapping[str, Module]) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     for module in modules.values():
         arguments = _taken(module.args, definitions)
+        arguments["properties"] = {name: _or_template(part) for name, part in arguments.get("properties", {}).items()}
         if module.args.model_config.get("extra") == "allow":
             arguments["additionalProperties"] = True
         forms = [arguments, _NOTHING] + ([_TEXT] if module.free else [])
@@ -50,6 +54,16 @@ def playbook_schema(modules: Mapping[str, Module]) -> dict[str, Any]:
         "items": {"$ref": "#/definitions/play"},
         "definitions": dict(sorted(definitions.items())),
     }
+
+
+def _or_template(part: dict[str, Any]) -> dict[str, Any]:
+    """Let a template stand for a list or a mapping, which it may give."""
+    about: dict[str, Any] = {name: value for name, value in part.items() if name in _ABOUT}
+    core = {name: value for name, value in part.items() if name not in _ABOUT}
+    forms: list[dict[str, Any]] = core["anyOf"] if core.keys() == {"anyOf"} else [core]
+    if any(form.get("type") in _STRUCTURES or "$ref" in form or "allOf" in form for form in forms):
+        return {**about, "anyOf": [*forms, _TEMPLATE]}
+    return part
 
 
 def _taken(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:

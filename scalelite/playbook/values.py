@@ -77,15 +77,18 @@ Duration = Annotated[
     BeforeValidator(seconds),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d.*|\{\{"}]}),
 ]
+_SHARE_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+ ?%?$|\{\{"}]
+}
 Share = Annotated[
     str,
     BeforeValidator(share),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+ ?%?$|\{\{"}]}),
+    WithJsonSchema(_SHARE_SCHEMA),
 ]
 Shares = Annotated[
     tuple[Share, ...],
     BeforeValidator(listed),
-    WithJsonSchema({"type": ["integer", "string", "array"], "items": {"type": ["integer", "string"]}}),
+    WithJsonSchema({"anyOf": [_SHARE_SCHEMA, {"type": "array", "items": _SHARE_SCHEMA}]}),
 ]
 Words = Annotated[tuple[str, ...], BeforeValidator(words), WithJsonSchema(_list_schema("string"))]
 Texts = Annotated[tuple[str, ...], BeforeValidator(listed), WithJsonSchema(_list_schema("string"))]

@@ -43,7 +43,8 @@ SELECT r.id, r.playbook, r.digest, r.actor, r.state, r.started_at AT TIME ZONE '
 
 
 async def begin(connection: Connection, playbook: str, digest: str, actor: str) -> int:
-    """Begin a run, and hold its lock on this connection; returns its number."""
+    """Begin a run, and hold its lock on this connection; returns its number. The journal keeps 90 days."""
+    await connection.execute("DELETE FROM playbook_run WHERE started_at < now() - interval '90 days'")
     cursor = await connection.execute(
         "INSERT INTO playbook_run (playbook, digest, actor) VALUES (%s, %s, %s) RETURNING id",
         (playbook, digest, actor),
@@ -68,7 +69,9 @@ async def latest_runs(connection: Connection, playbook: str | None = None, most:
 
 
 async def end(connection: Connection, run: int, state: str) -> None:
-    """End a run and let its servers go; what only a resumed run needs is kept as long as it may be resumed."""
+    """End a run and let its servers go; the results, which may hold secrets, are kept only if it may be resumed."""
+    if state != "interrupted":
+        await connection.execute("UPDATE playbook_step SET result = '' WHERE run = %s", (run,))
     await connection.execute("UPDATE playbook_run SET state = %s, ended_at = now() WHERE id = %s", (state, run))
     await connection.execute("DELETE FROM playbook_lock WHERE run = %s", (run,))
     await connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_RUN_LOCK, run))
@@ -126,7 +129,12 @@ class Step:
 async def keep_steps(connection: Connection, run: int, steps: Iterable[Step]) -> None:
     """Keep what was done; the results sealed."""
     rows = [
-        (step.step, step.target, step.status, connection.sealer.seal(json.dumps(step.result), _identity(run, step)))
+        (
+            step.step,
+            step.target,
+            step.status,
+            connection.sealer.seal(json.dumps(step.result), step_identity(run, step.step, step.target)),
+        )
         for step in steps
     ]
     await connection.execute(
@@ -139,19 +147,20 @@ async def keep_steps(connection: Connection, run: int, steps: Iterable[Step]) ->
     )
 
 
-def _identity(run: int, step: Step) -> str:
-    return f"playbook/{run}/{step.step}/{step.target}"
+def step_identity(run: int, step: str, target: str) -> str:
+    """Return what a result is bound to when it is sealed."""
+    return f"playbook/{run}/{step}/{target}"
 
 
 async def steps_of(connection: Connection, run: int) -> list[Step]:
     """Return what a run has done."""
     cursor = await connection.execute("SELECT step, target, status, result FROM playbook_step WHERE run = %s", (run,))
-    found = [Step(row["step"], row["target"], row["status"], row) for row in await cursor.fetchall()]
     opened = connection.sealer.open
-    return [
-        Step(step.step, step.target, step.status, json.loads(opened(step.result["result"], _identity(run, step))))
-        for step in found
-    ]
+    found = []
+    for row in await cursor.fetchall():
+        text = opened(row["result"], step_identity(run, row["step"], row["target"]))
+        found.append(Step(row["step"], row["target"], row["status"], json.loads(text)))
+    return found
 
 
 # --- meetings --------------------------------------------------------------------------------------------------------

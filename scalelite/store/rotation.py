@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from scalelite.core.model import Key, Kind
 from scalelite.store.db import apply_lock
+from scalelite.store.playbooks import step_identity
 from scalelite.store.revisions import version_identity
 from scalelite.store.runtime import meeting_identity
 from scalelite.store.seal import CLEAR, key_of
@@ -38,11 +39,14 @@ async def rotate(connection: Connection, target: Sealer, *, lock_timeout_s: floa
 
     async with apply_lock(connection, lock_timeout_s):
         # Nobody claims a meeting with an old key meanwhile, and no poll locks its rows in another order than we do.
-        await connection.execute("LOCK TABLE meeting, callback_hook, callback IN SHARE ROW EXCLUSIVE MODE")
+        await connection.execute(
+            "LOCK TABLE meeting, callback_hook, callback, playbook_step IN SHARE ROW EXCLUSIVE MODE"
+        )
         await _servers(connection, reseal)
         await _tenants(connection, reseal)
         await _meetings(connection, reseal)
         await _callbacks(connection, reseal)
+        await _steps(connection, reseal)
         if target.key_id == CLEAR:
             await connection.execute("UPDATE version SET sealed = NULL WHERE sealed IS NOT NULL")
         else:
@@ -62,6 +66,7 @@ async def keys_in_use(connection: Connection) -> Counter[str]:
         UNION ALL SELECT sealed FROM version
         UNION ALL SELECT secret FROM callback_hook
         UNION ALL SELECT secret FROM callback
+        UNION ALL SELECT result FROM playbook_step
         """
     )
     return Counter(key_of(row["stored"]) for row in await cursor.fetchall() if row["stored"])
@@ -147,6 +152,21 @@ async def _callbacks(connection: Connection, reseal: Reseal) -> None:
           FROM jsonb_to_recordset(%s) AS n (id bigint, secret text) WHERE c.id = n.id
         """,
         (Jsonb(deliveries),),
+    )
+
+
+async def _steps(connection: Connection, reseal: Reseal) -> None:
+    """What interrupted playbooks have to go on with; of those that have ended nothing is kept."""
+    rows = await _all(connection, "SELECT run, step, target, result FROM playbook_step WHERE result <> ''")
+    for row in rows:
+        row["result"] = reseal(row["result"], step_identity(row["run"], row["step"], row["target"]))
+    await connection.execute(
+        """
+        UPDATE playbook_step s SET result = n.result
+          FROM jsonb_to_recordset(%s) AS n (run bigint, step text, target text, result text)
+         WHERE s.run = n.run AND s.step = n.step AND s.target = n.target
+        """,
+        (Jsonb(rows),),
     )
 
 
