@@ -93,7 +93,7 @@ async def round_trip(
         return text, await planned(connection, text, environment)
 
 
-@pytest.mark.shows("inventory: export, then plan says no changes", "issue B: property tests")
+@pytest.mark.shows("DE-2", "inventory: export, then plan says no changes", "issue B: property tests")
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), wanted=declared(), way=st.sampled_from(["plain", "env"]), verbose=st.booleans())
 def test_a_plan_of_an_export_has_no_changes(
