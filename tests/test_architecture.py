@@ -64,6 +64,19 @@ def test_the_law_names_every_package() -> None:
     assert {package_of(path) for path in MODULES} <= MAY_IMPORT.keys()
 
 
+@pytest.mark.shows("playbooks: modules import nothing that does IO")
+@pytest.mark.parametrize("name", ["modules.py", "outside.py"])
+def test_modules_of_playbooks_import_only_core_and_their_registry(name: str) -> None:
+    tree = ast.parse((PACKAGE / "playbook" / name).read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    ours = {module for module in imported if module.startswith("scalelite") and module != "scalelite.core"}
+    assert {module for module in ours if not module.startswith("scalelite.core.")} <= {
+        "scalelite.errors",
+        "scalelite.playbook.registry",
+        "scalelite.playbook.values",
+    }
+
+
 @pytest.mark.shows("architecture: store is the only SQL")
 def test_sql_is_in_the_store_alone() -> None:
     statement = re.compile(r"\b(SELECT\s+.+\s+FROM|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b", re.DOTALL)

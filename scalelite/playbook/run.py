@@ -86,10 +86,13 @@ class Runner:
         """Run all plays; an interruption is kept in the journal before it goes on."""
         try:
             await self._plays()
-        except BaseException:
+        except BaseException as error:
+            # Nothing was begun where a pattern matches nothing, or another run has a server.
+            begun = bool(self._counts) or not isinstance(error, ScaleliteError)
             if self._journal:
-                await asyncio.shield(self._journal.end("interrupted"))
-            await self._end(interrupted=True)
+                await asyncio.shield(self._journal.end("interrupted" if begun else "failed"))
+            if begun:
+                await self._end(interrupted=True)
             raise
         ended = await self._end()
         if self._journal:
