@@ -125,7 +125,7 @@ class Excerpts:
         self._made: dict[int, _Masked] = {}
         self._spans: list[_Span] = []
         self._read_to = 0
-        if len(source.text) > _LONGEST:
+        if source.is_costly or len(source.text) > _LONGEST:
             self._rest_unread()
             return
         try:

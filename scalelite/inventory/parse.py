@@ -122,6 +122,7 @@ def parse(source: Source, report: Report) -> Any:
     except _Unusable:
         return BROKEN
     except _TooLong as error:
+        source.is_costly = True
         message = f"a value or a comment here is longer than {MAX_SCALAR:,} characters. Shorten it."
         report("SL103", (), message, Mark(source, error.offset, error.offset, error.offset))
         return BROKEN
@@ -203,6 +204,7 @@ class _Builder:
 
     def too_many(self, path: Path, mark: Mark) -> NoReturn:
         """End the document, before its nodes fill the memory."""
+        self.source.is_costly = True
         limits = f"{MAX_WRITTEN:,} nodes, or {MAX_NODES:,} with what aliases stand for"
         self.report(
             "SL109", path[:5], f"the document has more than {limits}. Write values out, or split the file.", mark

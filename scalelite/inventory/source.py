@@ -44,6 +44,8 @@ class Source:
         self.file = SourceFile(path, sha256(data).hexdigest())
         self.root, self.folder = origin or Origin()
         self.vaulted = vaulted
+        # Said by who has read it: reading it once more, for the lines of problems, would take as long again.
+        self.is_costly = False
         self._line_starts = [0]
         self._line_ends = _LINE_END.finditer(text)
         self._counted = (0, 0)
