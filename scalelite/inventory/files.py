@@ -41,6 +41,7 @@ class Reader:
         self._stdin = stdin
         self._vaults = vaults
         self._report = report
+        self._bytes = 0
 
     def read(self, path: InventoryPath) -> list[Source]:
         """Return the sources of one path: of a folder those with sections, then those of variables."""
@@ -108,6 +109,11 @@ class Reader:
     def _source(self, path: str, data: bytes | None, origin: Origin) -> Source | None:
         if data is None or len(data) > MAX_BYTES:
             self._report("SL103", (), "is larger than 64 MiB. Split the inventory into files.", _nowhere(path))
+            return None
+        self._bytes += len(data)
+        if self._bytes > MAX_BYTES:
+            message = "makes the inventory larger than 64 MiB, together with the files before. Make it smaller."
+            self._report("SL103", (), message, _nowhere(path))
             return None
         clear, vaulted = data, data.startswith(HEADER.encode())
         if vaulted:

@@ -36,6 +36,12 @@ def sparse(path: Path) -> None:
         file.truncate(200_000_000)
 
 
+def several(path: Path) -> None:
+    path.mkdir()
+    for at in range(8):
+        (path / f"{at}.yml").write_bytes(b"vars: {}\n" + b"#\n" * 15_000_000)
+
+
 CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bomb of aliases": (bomb, "SL109"),
     "a bomb of merges": (merge_bomb, "SL109"),
@@ -47,6 +53,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a tag of Python": (lambda path: path.write_text("vars: {a: !!python/object/apply:os.system [ls]}"), "SL108"),
     "a tag of its own": (lambda path: path.write_text("vars: {a: !include /etc/passwd}"), "SL108"),
     "200 MB": (sparse, "SL103"),
+    "eight files of 30 MB": (several, "SL103"),
     "a value of 60 MB": (lambda path: path.write_text(f"vars: {{a: {'x' * 60_000_000}}}"), "SL103"),
     "a block of 60 MB": (lambda path: path.write_text("vars:\n  a: |\n" + f"    {'é' * 50}\n" * 570_000), "SL103"),
     "a key of 60 MB": (lambda path: path.write_text(f"vars: {{? {'x' * 60_000_000} : 1}}"), "SL103"),
@@ -148,5 +155,6 @@ def test_a_hostile_inventory_ends_in_a_clear_error(case: str, tmp_path: Path) ->
     assert process.returncode == 3, said[-2_000:]
     assert f"error[{code}]" in said
     assert "Traceback" not in said
+    assert ".id: " not in said  # which the file need not say
     assert usage.ru_maxrss / 1024 < MEGABYTES
     assert usage.ru_utime + usage.ru_stime < SECONDS
