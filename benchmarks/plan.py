@@ -126,15 +126,15 @@ async def _apply(database: str, text: str, path: Path) -> float:
 
 
 def growth(bench: Bench) -> None:
-    """Measure how plan grows with the cluster, without what a process costs at least."""
+    """Measure how the CPU time of plan grows with the cluster, without what a process costs at least."""
     points = []
     for size in SIZES:
         path = inventory(bench.folder / f"size{size}.yml", size, size // 10)
         live = bench.database()
         bench.run(live, "apply", path, "-y")
-        points.append((size, min(cost.seconds for cost in bench.rounds(live, "plan", path))))
+        points.append((size, min(cost.cpu_seconds for cost in bench.rounds(live, "plan", path))))
     base = points[0][1]
-    print("plan by servers: " + ", ".join(f"{size:,}: {seconds:.2f} s" for size, seconds in points))
+    print("plan by servers, CPU: " + ", ".join(f"{size:,}: {seconds:.2f} s" for size, seconds in points))
     (first, low), (last, high) = points[1], points[-1]
     exponent = math.log((high - base) / (low - base)) / math.log((last - SIZES[0]) / (first - SIZES[0]))
     print(f"growth exponent of what is above {SIZES[0]} servers: {exponent:.2f} (1: linear)")

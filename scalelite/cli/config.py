@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scalelite.cli.outputs import View, contents, print_plan, save
+from scalelite.cli.outputs import View, outcome, print_plan, save
 from scalelite.cli.plan_options import given_beside, options_of, plan_options
 from scalelite.cli.session import (
     actor_option,
     ask_to_apply,
+    inventory_options,
     read_inventory,
     settings_of_process,
-    vault_options,
     with_connection,
 )
-from scalelite.core.plan import Create, Remove, Update
 from scalelite.errors import ApplyFailed, GuardRefused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from scalelite.cli.plan_options import Options
     from scalelite.core.document import PlanDocument
@@ -39,17 +38,7 @@ if TYPE_CHECKING:
     from scalelite.store.db import Connection
     from scalelite.store.specs import Author
 
-__all__ = ["apply", "contents", "inventory_options", "plan"]
-
 DONE_IN_PART = 9
-
-
-def inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that name inventories."""
-    function = vault_options(click.argument("paths", nargs=-1, metavar="[PATH]...")(function))
-    return click.option("-i", "--inventory", multiple=True, metavar="PATH", help="An inventory; a later one wins.")(
-        function
-    )
 
 
 @click.command()
@@ -148,7 +137,7 @@ def apply(
         )
 
     forced = with_connection(run.settings, reconcile, doing="apply")
-    click.echo(_outcome(forced, options, time.monotonic() - started), nl=False)
+    click.echo(outcome(forced, options.style, time.monotonic() - started), nl=False)
     return DONE_IN_PART if forced.applied.left else 0
 
 
@@ -315,35 +304,3 @@ def _seconds(text: str) -> float:
 
 def _tell_waiting(holder: str) -> None:
     click.echo(f"Waiting for the lock; it is held by {holder}", err=True)
-
-
-def _outcome(forced: Forced, options: Options, took_s: float) -> str:
-    applied = forced.applied
-    counts = {
-        word: applied.plan.count(kind) for word, kind in (("created", Create), ("updated", Update), ("deleted", Remove))
-    }
-    if options.style == "json":
-        return (
-            json.dumps(
-                {
-                    "applied": counts,
-                    "revision": applied.revision or None,
-                    "seconds": round(took_s, 3),
-                    "meetings": [
-                        {"server": end.meeting.server, "meeting_id": end.meeting.meeting_id, "outcome": end.outcome}
-                        for end in forced.ends
-                    ],
-                    "left": list(applied.left),
-                    "stopped": forced.stopped,
-                }
-            )
-            + "\n"
-        )
-    lines = [f"  {end.meeting.server}  {end.meeting.meeting_id!r}  {end.outcome}" for end in forced.ends]
-    if not applied.revision and not lines:
-        return "Nothing to apply.\n"
-    totals = ", ".join(f"{count} {word}" for word, count in counts.items())
-    lines.append(f"Applied: {totals} in {took_s:.1f} s. Revision {applied.revision:,}.")
-    why = forced.stopped or "still has meetings"
-    lines += [f"Left: {address}: {why}; apply again" for address in applied.left]
-    return "\n" + "\n".join(lines) + "\n"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from scalelite.cli.config import inventory_options
 from scalelite.cli.plan_options import allowances
 from scalelite.cli.session import (
     DEFAULT_INVENTORY,
     actor_option,
     ask_to_apply,
+    inventory_options,
     read_inventory,
     settings_of_process,
     vault_options,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
-from scalelite.cli.config import inventory_options
-from scalelite.cli.session import read_inventory, settings_of_process
+from scalelite.cli.session import inventory_options, read_inventory, settings_of_process
 from scalelite.core import show as words
 from scalelite.core.model import Key, Kind
 from scalelite.errors import UsageError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import click
 from scalelite.core import show
 from scalelite.core.drift import causes
 from scalelite.core.entries import Known
-from scalelite.core.plan import Create, Update
+from scalelite.core.plan import Create, Remove, Update
 from scalelite.core.text import NOUNS, Look, plan_text
 from scalelite.inventory.places import Places
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from scalelite.cli.plan_options import Options
     from scalelite.core.document import PlanDocument
     from scalelite.core.model import Key
+    from scalelite.flows.force import Forced
     from scalelite.flows.reconcile import Origin, Planned, Request
     from scalelite.inventory.load import Inventory
 
@@ -141,3 +143,36 @@ def save(view: View, path: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def outcome(forced: Forced, style: str, took_s: float) -> str:
+    """Return how an apply ended, as text or JSON."""
+    applied = forced.applied
+    counts = {
+        word: applied.plan.count(kind) for word, kind in (("created", Create), ("updated", Update), ("deleted", Remove))
+    }
+    if style == "json":
+        return (
+            json.dumps(
+                {
+                    "applied": counts,
+                    "revision": applied.revision or None,
+                    "seconds": round(took_s, 3),
+                    "meetings": [
+                        {"server": end.meeting.server, "meeting_id": end.meeting.meeting_id, "outcome": end.outcome}
+                        for end in forced.ends
+                    ],
+                    "left": list(applied.left),
+                    "stopped": forced.stopped,
+                }
+            )
+            + "\n"
+        )
+    lines = [f"  {end.meeting.server}  {end.meeting.meeting_id!r}  {end.outcome}" for end in forced.ends]
+    if not applied.revision and not lines:
+        return "Nothing to apply.\n"
+    totals = ", ".join(f"{count} {word}" for word, count in counts.items())
+    lines.append(f"Applied: {totals} in {took_s:.1f} s. Revision {applied.revision:,}.")
+    why = forced.stopped or "still has meetings"
+    lines += [f"Left: {address}: {why}; apply again" for address in applied.left]
+    return "\n" + "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ from scalelite.settings import Settings, process_environment, process_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
 
     from scalelite.flows.services import Services
     from scalelite.inventory.load import Inventory
@@ -77,6 +78,14 @@ def vault_options(function: Callable[..., T]) -> Callable[..., T]:
     for option in options:
         function = option(function)
     return function
+
+
+def inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name inventories."""
+    function = vault_options(click.argument("paths", nargs=-1, metavar="[PATH]...")(function))
+    return click.option("-i", "--inventory", multiple=True, metavar="PATH", help="An inventory; a later one wins.")(
+        function
+    )
 
 
 def vault_passwords(settings: Settings) -> list[Password]:

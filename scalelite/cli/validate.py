@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from scalelite.cli.config import contents, inventory_options
-from scalelite.cli.session import read_inventory, settings_of_process
+from scalelite.cli.outputs import contents
+from scalelite.cli.session import inventory_options, read_inventory, settings_of_process
 from scalelite.core import show
 from scalelite.errors import InventoryInvalid, UsageError
 
