@@ -119,7 +119,7 @@ class Rules:
         if len(data) > MAX_PROBLEMS:
             # pydantic would make an error, in memory, of each unknown key before the first is reported.
             known = (model.model_fields.keys() | entry.model_fields.keys()) & data.keys()
-            data = {key: data[key] for key in (*islice(data, MAX_PROBLEMS), *known)}
+            data = {key: data[key] for key in (*islice(data, MAX_PROBLEMS + len(known)), *known)}
         try:
             return model.__pydantic_validator__.validate_python(data)  # type: ignore[no-any-return]
         except ValidationError as error:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scalelite.inventory.problems import MAX_PROBLEMS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -71,6 +73,10 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "100,000 mistakes behind letters of two bytes": (
         lambda path: path.write_text("servers:\n" + "".join(f"  s{at}: {{a: 1}} # ééé\n" for at in range(100_000))),
+        "SL113",
+    ),
+    "240,000 unknown keys of a server": (
+        lambda path: path.write_text("servers:\n  a:\n" + "".join(f"    k{at}: 1\n" for at in range(240_000))),
         "SL113",
     ),
     "1,000 aliases of 900 unknown keys": (
@@ -156,5 +162,6 @@ def test_a_hostile_inventory_ends_in_a_clear_error(case: str, tmp_path: Path) ->
     assert f"error[{code}]" in said
     assert "Traceback" not in said
     assert ".id: " not in said  # which the file need not say
+    assert said.count(": error[") < MAX_PROBLEMS or "more were not looked for" in said
     assert usage.ru_maxrss / 1024 < MEGABYTES
     assert usage.ru_utime + usage.ru_stime < SECONDS
