@@ -127,9 +127,10 @@ def test_limits_are_patterns_and_a_term_that_matches_nothing_is_wrong_usage(ten:
         names = sorted(change["name"] for change in document["resource_changes"] if change["type"] == "server")
         assert names == sorted(changed), options
         if "bbb1" not in changed:
-            assert {"address": "server/bbb1", "reason": "no longer in the inventory; out of --limit"} in document[
-                "kept"
-            ]
+            assert {
+                "address": "server/bbb1",
+                "reason": "no longer in the inventory (was inv.yml); out of --limit",
+            } in document["kept"]
     nearest = ten("plan", "inv.yml", "--limit", "bbbb2", status=64).err
     assert "bbb2" in nearest.partition("hint:")[2]
 
