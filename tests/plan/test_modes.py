@@ -24,7 +24,6 @@ def servers(*lines: str) -> str:
 
 
 TENANT = f"tenants:\n  acme: {{secrets: [{CANARY}]}}\n"
-OUT = "no longer in the inventory; out of --limit"
 ALLOW = ("--allow", "tenants-without-server=1")
 TEN = [f"bbb{number}" for number in range(1, 11)]
 
