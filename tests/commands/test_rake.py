@@ -41,6 +41,7 @@ def test_each_task_that_is_listed_can_be_run() -> None:
 
 @pytest.mark.shows("cli: old spelling")
 def test_several_tasks_and_variables_stand_on_one_line(here: Here) -> None:
+    here.environ("SERVER_ID_IS_HOSTNAME", "false")  # so that it is as before afterwards
     url = "https://bbb1.example.com/bigbluebutton/api"
     done = here("rake", "SERVER_ID_IS_HOSTNAME=true", "--trace", f"servers:add[{url},SECRET,2.0,tag]", "servers")
     assert done.out.startswith("OK\nid: bbb1.example.com\nid: bbb1.example.com\n\turl: ")
