@@ -1,7 +1,8 @@
-"""What a call costs: signed calls beside bare Sanic, in one run: `python -m benchmarks.service`; needs wrk.
+"""What a call costs: signed calls beside bare Sanic, in one run: `python -m benchmarks.service [ROUNDS]`; needs wrk.
 
-CPU microseconds a request of the service's processes (its main process and workers, from /proc), and requests/s with
-wrk at 64 connections; client, Postgres and simulated servers share the machine. Medians of the rounds.
+CPU microseconds a request of the service's processes (its main process and workers, from /proc), requests/s and
+latency with wrk at 64 connections; client, Postgres and simulated servers share the machine. Medians of the rounds.
+Then what 5 and 50 times as many connections get, and what memory the workers have grown by.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +35,12 @@ from scalelite.wiring import prepare
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = 4
-SERVERS = 3
+SERVERS, ROOMS = 3, 150
+CONNECTIONS = 64
+NEW_ROOMS = 60_000
+MOST_CALLS_FOR_MEMORY = 100_000
 PORT, BARE_PORT, SIMULATED_PORT = 3951, 3952, 3961
 HOST, SECRET = "tenant1.sl.localhost", "tenant1-secret"
 PREFIX = "/bigbluebutton/api"
@@ -74,6 +78,9 @@ end
 class Figure:
     cpu_us: float
     per_s: float
+    median_ms: float
+    p99_ms: float
+    refused_per_s: float = 0.0
 
 
 def signed(call: str, **params: str) -> str:
@@ -128,18 +135,48 @@ def cpu_s(group: int) -> float:
     return total / TICKS
 
 
-def measure(group: int, port: int, paths: Sequence[str]) -> Figure:
+def memory_mb(group: int) -> float:
+    """What the processes of a group hold themselves, without what they share."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[2]) == group:
+                found = re.search(r"RssAnon:\s+(\d+)", (stat.parent / "status").read_text())
+                total += int(found[1]) if found else 0
+    return total / 1024
+
+
+def measure(group: int, port: int, paths: Sequence[str], connections: int = CONNECTIONS) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "paths").write_text("\n".join(paths))
         (Path(folder) / "script.lua").write_text(SCRIPT % f"{folder}/paths")
-        command = ["wrk", "-t2", "-c64", f"-d{SECONDS}s", "-H", f"Host: {HOST}:{port}", "-s", f"{folder}/script.lua"]
+        command = ["wrk", "-t2", f"-c{connections}", f"-d{SECONDS}s", "--latency", "--timeout", "20s"]
+        command += ["-H", f"Host: {HOST}:{port}", "-s", f"{folder}/script.lua", f"http://127.0.0.1:{port}/"]
         before = cpu_s(group)
-        out = subprocess.run([*command, f"http://127.0.0.1:{port}/"], check=True, capture_output=True, text=True).stdout
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         used = cpu_s(group) - before
-    found = re.search(r"(\d+) requests in", out)
-    if found is None or "Non-2xx" in out:
+    count = int(found(r"(\d+) requests in", out))
+    refused = int(found(r"Non-2xx or 3xx responses: (\d+)", out, "0"))
+    if not count:
         raise SystemExit(f"wrk: {out}")
-    return Figure(used / int(found[1]) * 1e6, int(found[1]) / SECONDS)
+    return Figure(
+        used / count * 1e6,
+        (count - refused) / SECONDS,
+        milliseconds(found(r"\n\s+50%\s+(\S+)", out)),
+        milliseconds(found(r"\n\s+99%\s+(\S+)", out)),
+        refused / SECONDS,
+    )
+
+
+def found(pattern: str, text: str, default: str = "") -> str:
+    match = re.search(pattern, text)
+    return match[1] if match else default
+
+
+def milliseconds(text: str) -> float:
+    """Read wrk's 1.23us, 4.56ms or 7.89s."""
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
 
 
 def main() -> None:
@@ -147,8 +184,10 @@ def main() -> None:
         home = stack.enter_context(tempfile.TemporaryDirectory())
         conninfo = stack.enter_context(embedded(Path(home), linger_s=1))
         asyncio.run(seed(conninfo))
+        # One poll: later ones would read what the rounds have created, more than a server may answer.
         environment = dict(os.environ) | {
             "DATABASE_URL": conninfo, "MULTITENANCY_ENABLED": "true", "URL_HOST": "sl.localhost", "LOG_LEVEL": "error",
+            "POLL_INTERVAL": "3600",
         }  # fmt: skip
         ours = [sys.executable, "-m", "scalelite"]
         simulate = [*ours, "simulate", "--servers", str(SERVERS), "--first-port", str(SIMULATED_PORT)]
@@ -161,40 +200,77 @@ def main() -> None:
             running([sys.executable, str(bare_file)], f"http://127.0.0.1:{BARE_PORT}/", environment)
         )
         time.sleep(2)
-        known = [
-            signed("create", meetingID=f"known-{n}", name="Known", attendeePW="ap", moderatorPW="mp") for n in range(50)
-        ]
+        known = [create(f"known-{n}", "Known") for n in range(ROOMS)]
         for path in known:
             urllib.request.urlopen(
                 urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", headers={"Host": HOST})
             ).close()
-        report(group, bare, known)
+        report(group, bare, known, rounds=int(sys.argv[1]) if sys.argv[1:] else ROUNDS)
 
 
-def report(group: int, bare: int, known: list[str]) -> None:
-    rooms = [f"known-{n}" for n in range(50)]
-    figures: dict[str, list[Figure]] = {}
-    for round_ in range(ROUNDS):
-        new = [
-            signed("create", meetingID=f"new-{round_}-{n}", name="New", attendeePW="ap", moderatorPW="mp")
-            for n in range(60_000)
-        ]
-        calls = {
-            "bare Sanic": (bare, BARE_PORT, ["/"]),
-            "isMeetingRunning": (group, PORT, [signed("isMeetingRunning", meetingID=room) for room in rooms]),
-            "getMeetingInfo": (group, PORT, [signed("getMeetingInfo", meetingID=room) for room in rooms]),
-            "join": (group, PORT, [signed("join", meetingID=room, fullName="A", role="VIEWER") for room in rooms]),
-            "create, existing": (group, PORT, known),
-            "create, new": (group, PORT, new),
-        }
-        for name, (of, port, paths) in calls.items():
-            figures.setdefault(name, []).append(measure(of, port, paths))
+def create(room: str, name: str) -> str:
+    return signed("create", meetingID=room, name=name, attendeePW="ap", moderatorPW="mp")
+
+
+def report(group: int, bare: int, known: list[str], rounds: int) -> None:
+    rooms = [f"known-{n}" for n in range(ROOMS)]
+    running_ = [signed("isMeetingRunning", meetingID=room) for room in rooms]
+    joins = [signed("join", meetingID=room, fullName="A", role="VIEWER") for room in rooms]
+    calls: dict[str, tuple[int, int, Sequence[str]]] = {
+        "bare Sanic": (bare, BARE_PORT, ["/"]),
+        "isMeetingRunning": (group, PORT, running_),
+        "getMeetingInfo": (group, PORT, [signed("getMeetingInfo", meetingID=room) for room in rooms]),
+        "join": (group, PORT, joins),
+        "create, existing": (group, PORT, known),
+        f"getMeetings, {SERVERS} x {ROOMS // SERVERS}": (group, PORT, [signed("getMeetings")]),
+    }
+    figures: dict[str, list[Figure]] = {name: [] for name in (*calls, "create, new")}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            figures[name].append(measure(*call))
+    overload(group, running_)
+    memory(group, running_ + joins)
+    for round_ in range(rounds):
+        new = [create(f"new-{round_}-{n}", "New") for n in range(NEW_ROOMS)]
+        figures["create, new"].append(measure(group, PORT, new))
+    table(figures)
+
+
+def table(figures: dict[str, list[Figure]]) -> None:
     base = statistics.median(figure.cpu_us for figure in figures["bare Sanic"])
-    print("| call | CPU µs a request | x bare Sanic | requests/s |\n|---|---|---|---|")
+    print("| call | CPU µs a request | x bare Sanic | requests/s | median ms | p99 ms | p99 / median | refused/s |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, measured in figures.items():
-        cpu = statistics.median(figure.cpu_us for figure in measured)
-        per_s = statistics.median(figure.per_s for figure in measured)
-        print(f"| {name} | {cpu:,.0f} | {cpu / base:.1f} | {per_s:,.0f} |")
+        cpu, per_s, median, p99, refused = (
+            statistics.median(getattr(figure, field) for figure in measured)
+            for field in ("cpu_us", "per_s", "median_ms", "p99_ms", "refused_per_s")
+        )
+        print(
+            f"| {name} | {cpu:,.0f} | {cpu / base:.1f} | {per_s:,.0f} | {median:.1f} | {p99:.1f} |"
+            f" {p99 / median:.1f} | {refused:,.0f} |"
+        )
+
+
+def overload(group: int, paths: list[str]) -> None:
+    """Say what more and more connections get, beside what a few get."""
+    best = max(measure(group, PORT, paths, connections).per_s for connections in (16, CONNECTIONS))
+    for times in (5, 50):
+        got = measure(group, PORT, paths, times * CONNECTIONS)
+        print(
+            f"{times} x {CONNECTIONS} connections: {got.per_s / best:.0%} of the best answered,"
+            f" {got.refused_per_s:,.0f}/s refused, median {got.median_ms:.0f} ms, p99 {got.p99_ms:.0f} ms"
+        )
+
+
+def memory(group: int, paths: list[str]) -> None:
+    """Say how the memory of all workers grows over many calls."""
+    before, calls = memory_mb(group), 0.0
+    while calls < MOST_CALLS_FOR_MEMORY:
+        calls += measure(group, PORT, paths).per_s * SECONDS
+    after = memory_mb(group)
+    print(
+        f"memory of the service: {before:.1f} MB, after {calls:,.0f} calls {after:.1f} MB ({after / before - 1:+.1%})"
+    )
 
 
 if __name__ == "__main__":
