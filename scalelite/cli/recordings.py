@@ -64,16 +64,11 @@ def watch() -> None:
     Example: RECORDING_SPOOL_DIR=/var/bigbluebutton/spool scalelite recordings watch
     """
     from scalelite.flows import importer  # noqa: PLC0415
-    from scalelite.web.server import stop_event  # noqa: PLC0415
+    from scalelite.flows.ending import until_one_ends  # noqa: PLC0415
+    from scalelite.web.server import ended, stop_event  # noqa: PLC0415
 
     async def watching(services: Services) -> None:
-        work = asyncio.create_task(importer.watch(services))
-        stopped = asyncio.create_task(stop_event().wait())
-        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-        work.cancel()
-        await asyncio.wait([work])
+        await until_one_ends(importer.watch(services), ended(stop_event()))
 
     _with_services(watching, "watch")
 

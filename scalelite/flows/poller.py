@@ -10,14 +10,15 @@ import logging
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from scalelite.errors import DatabaseAway, LeaseLost
+from scalelite.flows.ending import until_one_ends
 from scalelite.flows.poll import Poll
 from scalelite.store import leases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator
 
     from scalelite.core.model import ServerSpec, ServerStatus
     from scalelite.flows.poll import Found
@@ -43,22 +44,6 @@ async def poll_forever(services: Services) -> None:
         except (DatabaseAway, LeaseLost) as error:
             log.warning("polling waits: %s", error)
         await asyncio.sleep(_RETRY_S)
-
-
-async def until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
-    """Run these until one ends or fails, then cancel the others; raises what it failed with.
-
-    Not a task group: where a task fails, that of Python 3.11 leaves its parent looking cancelled.
-    """
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _lease_s(services: Services) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from sanic import Sanic
@@ -13,6 +13,7 @@ from scalelite import logs
 from scalelite.errors import DatabaseAway, ServiceNotReady
 from scalelite.flows import recordings
 from scalelite.flows.confirm import Confirmations
+from scalelite.flows.ending import stopped
 from scalelite.flows.playback import Playback
 from scalelite.flows.proxy import Proxy
 from scalelite.flows.snapshot import Snapshot
@@ -68,7 +69,7 @@ async def _open(app: App) -> None:
     confirmations = Confirmations(services.database)
     stack.push_async_callback(_flush, confirmations)
     for task in (snapshot.follow(), confirmations.run(), recordings.repair_once(services), metrics.flush_forever()):
-        stack.push_async_callback(_cancel, asyncio.create_task(task))
+        stack.push_async_callback(stopped, asyncio.create_task(task))
     app.ctx.proxy = Proxy.of(services, snapshot, confirmations)
     app.ctx.playback = Playback(services, snapshot)
     try:
@@ -79,12 +80,6 @@ async def _open(app: App) -> None:
 
 async def _close(app: App) -> None:
     await app.ctx.stack.aclose()
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def _flush(confirmations: Confirmations) -> None:

@@ -15,7 +15,8 @@ import uvloop
 from scalelite import logs
 from scalelite.errors import PortTaken
 from scalelite.flows.callbacks import deliver_forever
-from scalelite.flows.poller import poll_forever, until_one_ends
+from scalelite.flows.ending import until_one_ends
+from scalelite.flows.poller import poll_forever
 from scalelite.web import create_app
 from scalelite.web.metrics import sharing
 from scalelite.web.protocol import StrictProtocol
@@ -116,8 +117,14 @@ def stop_event() -> asyncio.Event:
     if (parent := multiprocessing.parent_process()) is None:
         loop.add_signal_handler(signal.SIGINT, stop.set)
     else:
-        loop.add_reader(parent.sentinel, stop.set)
+        loop.add_reader(parent.sentinel, _on_parents_end, parent.sentinel, stop)
     return stop
+
+
+def _on_parents_end(sentinel: int, stop: asyncio.Event) -> None:
+    """Be told once: it stays readable."""
+    asyncio.get_running_loop().remove_reader(sentinel)
+    stop.set()
 
 
 # --- poller ----------------------------------------------------------------------------------------------------------
@@ -132,8 +139,9 @@ def run_poller(settings: Settings, conninfo: str) -> None:
 async def _poll(settings: Settings, conninfo: str) -> None:
     stop = stop_event()
     async with open_services(settings, conninfo, name="scalelite poller") as services:
-        await until_one_ends(poll_forever(services), deliver_forever(services), _ended(stop))
+        await until_one_ends(poll_forever(services), deliver_forever(services), ended(stop))
 
 
-async def _ended(stop: asyncio.Event) -> None:
+async def ended(stop: asyncio.Event) -> None:
+    """Wait until the process is to end."""
     await stop.wait()
