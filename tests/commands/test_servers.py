@@ -111,7 +111,7 @@ def test_a_hold_is_shown_and_an_apply_does_not_lift_it(here: Here) -> None:
 # --- meetings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.shows("cli: disable asks and ends", "cli: needs --yes without a terminal")
+@pytest.mark.shows("DR-8", "cli: disable asks and ends", "cli: needs --yes without a terminal")
 def test_disable_of_a_server_with_meetings_needs_a_yes_and_ends_them(
     cluster: Here, servers: list[RunningServer]
 ) -> None:

@@ -100,7 +100,7 @@ async def test_a_limit_that_matches_nothing_is_an_error(stage: Stage, limit: str
         await stage.run(CORDON, limit=(limit,))
 
 
-@pytest.mark.shows("playbooks: min_available")
+@pytest.mark.shows("DR-6", "playbooks: min_available")
 async def test_a_step_that_would_leave_too_few_waits_and_then_fails(stage: Stage) -> None:
     await stage.cluster.start(3)
     told = await stage.run(
@@ -111,7 +111,7 @@ async def test_a_step_that_would_leave_too_few_waits_and_then_fails(stage: Stage
     assert len(told.ended.held) == 1
 
 
-@pytest.mark.shows("playbooks: max_unavailable")
+@pytest.mark.shows("DR-6", "playbooks: max_unavailable")
 async def test_servers_that_a_failure_left_behind_count_as_unavailable(stage: Stage) -> None:
     await stage.cluster.start(3)
     told = await stage.run(

@@ -95,7 +95,7 @@ async def shipped(stage: Stage, name: str, *, check: bool = False, **variables: 
     return await stage.run(SHIPPED / f"{name}.yml", check=check, extra_vars={**QUICK, **variables})
 
 
-@pytest.mark.shows("playbooks: rolling-upgrade", "issue H: under load", "DR-1")
+@pytest.mark.shows("DR-6", "playbooks: rolling-upgrade", "issue H: under load", "DR-1")
 async def test_a_rolling_upgrade_of_six_servers_ends_no_meeting_and_fails_no_call(stage: Stage) -> None:
     service = await stage.cluster.start(6)
     upgrade = ["bash", "-c", f"echo {{{{ server.id }}}} >> {stage.folder}/upgraded"]
