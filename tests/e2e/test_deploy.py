@@ -72,7 +72,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     """The program is not where it would be installed, so that another stands for it."""
     assert len(UNITS) == 3
     for path in UNITS:
-        text = path.read_text().replace("/opt/scalelite/bin/scalelite", sys.executable)
+        text = path.read_text().replace("/opt/scalelite/bin/scalelite", "/bin/true")
         (tmp_path / path.name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / path.name) for path in UNITS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
