@@ -120,7 +120,7 @@ def _say(title: str) -> None:
 
 
 def _is_free(port: int) -> bool:
-    from scalelite.web.server import listen  # noqa: PLC0415 - 0.3 s to import
+    from scalelite.web.listener import listen  # noqa: PLC0415 - 0.3 s to import
 
     try:
         listen("127.0.0.1", port).close()

@@ -42,6 +42,7 @@ def create_app(settings: Settings, conninfo: str, name: str = "scalelite") -> Ap
     app.config.REQUEST_MAX_SIZE = settings.max_body_bytes
     app.config.REQUEST_TIMEOUT = REQUEST_TIMEOUT_S
     app.ctx.settings, app.ctx.conninfo, app.ctx.stack = settings, conninfo, AsyncExitStack()
+    app.ctx.stopping = False
     app.before_server_start(_open)
     app.after_server_stop(_close)
     bbb_api.add_routes(app)

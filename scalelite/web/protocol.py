@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S: Final = 10.0
 # Whoever sends more slowly than this runs into a time-out, however steadily.
 SLOWEST_BYTES_PER_S: Final = 16 << 10
+# At a stop, whoever connected or was answered so lately may be sending the next request just now.
+_RECENTLY_S: Final = 1.0
 
 # Request line and headers, without the empty line: no bare CR or LF, no NUL, no folded lines, no space before a colon.
 _HEAD: Final = re.compile(
@@ -53,6 +55,8 @@ class StrictHttp(Http):
         except BadRequest:
             self.request_body = None
             raise
+        if self.protocol.app.ctx.stopping:
+            self.keep_alive = False
 
     async def read(self) -> bytes | None:
         """Read some of the body; Sanic skips two bytes between chunks, whatever they are."""
@@ -92,3 +96,9 @@ class StrictProtocol(HttpProtocol):
         if http is not None and http.stage is Stage.HANDLER and monotonic() - self._time > self.response_timeout:
             http.request_body = None
         super().check_timeouts()  # type: ignore[no-untyped-call]
+
+    def close_if_idle(self) -> bool:
+        """Close at a stop, unless a request is under way or may be: one that meets a closed connection is lost."""
+        if monotonic() - self._time < _RECENTLY_S:
+            return False
+        return super().close_if_idle()

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import multiprocessing
 import signal
-import socket
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
 from scalelite import logs
-from scalelite.errors import PortTaken
 from scalelite.flows.callbacks import deliver_forever
 from scalelite.flows.ending import until_one_ends
 from scalelite.flows.poller import poll_forever
 from scalelite.web import create_app
+from scalelite.web.listener import listen, refuse_newcomers, until_nobody_connects
 from scalelite.web.metrics import sharing
 from scalelite.web.protocol import StrictProtocol
 from scalelite.web.supervisor import Program, Supervisor
 from scalelite.wiring import open_services
 
 if TYPE_CHECKING:
+    import socket
+
     from scalelite.settings import Settings
 
-BACKLOG: Final = 1024
 # Every call ends within 9 s (spec/operations.md), so what is under way at a stop can end.
 _DRAIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.05
-_QUEUE_S: Final = 0.5
-# Of Linux's struct tcp_info, tcpi_unacked: for a listening socket the length of its accept queue.
-_QUEUED: Final = slice(24, 28)
 
 
 def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
@@ -43,19 +39,13 @@ def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
         programs = [Program(f"worker {number}", run_worker, (shared, conninfo, listener)) for number in workers]
         if poller:
             programs.append(Program("poller", run_poller, (shared, conninfo), vital=False))
-        Supervisor(programs, let_go=listener.close).run()
+        Supervisor(programs, let_go=partial(_let_go, listener)).run()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; raises PortTaken where there can be none."""
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
-        )
-    except OSError as error:
-        if error.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
-            raise PortTaken(host, port) from None
-        raise
+def _let_go(listener: socket.socket) -> None:
+    """Refuse new connections from here on; the workers see to those that are on their way."""
+    refuse_newcomers(listener)
+    listener.close()
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
@@ -81,22 +71,13 @@ async def _work(settings: Settings, conninfo: str, listener: socket.socket) -> N
     await server.start_serving()
     await server.after_start()
     await stop.wait()
-    await _until_nobody_queues(listener)
+    app.ctx.stopping = True
+    await until_nobody_connects(listener)
     server.close()
     listener.close()
     await _drain(server.connections)
     await server.before_stop()
     await server.after_stop()
-
-
-async def _until_nobody_queues(listener: socket.socket) -> None:
-    """Wait for an instant in which the kernel holds no connection that nobody has accepted: closing resets them."""
-    deadline = asyncio.get_running_loop().time() + _QUEUE_S
-    while asyncio.get_running_loop().time() < deadline:
-        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        if not int.from_bytes(info[_QUEUED], sys.byteorder):
-            return
-        await asyncio.sleep(0)
 
 
 async def _drain(connections: set[Any]) -> None:

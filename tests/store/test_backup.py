@@ -15,25 +15,32 @@ from scalelite.store.embedded import find_binaries
 from tests.web.conftest import cluster  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.web.conftest import Cluster
 
 
-def program(name: str, *arguments: str) -> None:
+def program(name: str, *arguments: str | Path) -> None:
     subprocess.run([find_binaries() / name, *arguments], check=True, capture_output=True)
 
 
 @pytest.mark.shows("HA-3")
-async def test_a_restored_backup_serves_the_meetings_that_run(cluster: Cluster, postgres: str) -> None:  # noqa: F811
+async def test_a_restored_backup_serves_the_meetings_that_run(
+    cluster: Cluster,  # noqa: F811
+    postgres: str,
+    tmp_path: Path,
+) -> None:
     await cluster.start(2)
     cluster.setting("tenant1", "welcome", value="Hello")
     await cluster.apply()
     created = await cluster.services[0].create("room-1")
     await cluster.poll()  # confirms the claim
+    dump = tmp_path / "dump"
     restored = make_conninfo(postgres, dbname="restored")
     try:
-        program("pg_dump", "--format=custom", "--file=backup", cluster.conninfo)
+        program("pg_dump", "--format=custom", f"--file={dump}", cluster.conninfo)
         program("createdb", f"--maintenance-db={postgres}", "restored")
-        program("pg_restore", f"--dbname={restored}", "--exit-on-error", "backup")
+        program("pg_restore", f"--dbname={restored}", "--exit-on-error", dump)
         service = await cluster.serve(restored)
         again = await service.create("room-1")
         assert again.key == "duplicateWarning"
