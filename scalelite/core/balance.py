@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from scalelite.core.model import NO_SECRET
 from scalelite.errors import NoServer, ServersFull, ServerTagUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scalelite.core.model import Health, LoadWeights, Phase, ServerSpec, ServerStatus, State
+    from scalelite.core.model import Health, LoadWeights, Phase, Secret, ServerSpec, ServerStatus, State
 
 _STRICTNESS: Final[Mapping[State, int]] = {"enabled": 0, "cordoned": 1, "disabled": 2}
 
@@ -37,6 +38,7 @@ class SeenMeeting:
     voice: int = 0
     videos: int = 0
     breakout: bool = False
+    moderator_pw: Secret = NO_SECRET
 
     def age_s(self, now_ms: int) -> float:
         """Return how long ago it was created: in milliseconds since 1970; a server that tells seconds is understood."""
@@ -187,8 +189,11 @@ def after_poll(before: Condition, *, answered: bool, thresholds: Thresholds, sus
 
 
 def poller_suspects_itself(polled: int, failed: int, fraction: float) -> bool:
-    """Say whether so many servers failed in one round that the fault is more likely the poller's own network."""
-    return polled > 1 and failed >= fraction * polled
+    """Say whether so many servers failed in one round that the fault is more likely the poller's own network.
+
+    One alone is not many, though it be half of two: else a dead server of two would never go offline.
+    """
+    return failed >= max(2, fraction * polled)
 
 
 Verdict = Literal["count missed", "remove"]

@@ -324,7 +324,7 @@ class HealthSpec(Spec):
         None, description="Good polls in a row until an offline server recovers.", examples=[1]
     )
     suspect_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="Share of failing servers at which the poller suspects itself.", examples=[0.5]
+        0.5, description="Share of failing servers, two at least, at which the poller suspects itself.", examples=[0.5]
     )
 
 

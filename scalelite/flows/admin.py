@@ -15,8 +15,10 @@ import psycopg
 
 from scalelite.core import commands
 from scalelite.core.plan import Hold
+from scalelite.edge.bbb import CONNECTIONS_PER_SERVER
 from scalelite.errors import ApplyFailed, ServerUnreachable, UpstreamFailed
 from scalelite.flows.cluster import cluster_view
+from scalelite.flows.ending import stopped
 from scalelite.store import db, plans, runtime, specs
 
 if TYPE_CHECKING:
@@ -186,6 +188,7 @@ async def end_meetings(
     """
     unreachable = asyncio.Event()
     reason = ""
+    slots = asyncio.Semaphore(CONNECTIONS_PER_SERVER)
 
     async def ask(meeting: Meeting) -> MeetingEnd:
         nonlocal reason
@@ -205,16 +208,17 @@ async def end_meetings(
         return MeetingEnd(meeting, "refused", f"{reply.message_key}: {reply.root.findtext('message') or ''}")
 
     async def end(meeting: Meeting) -> MeetingEnd:
-        ended = await ask(meeting)
+        async with slots:
+            ended = await ask(meeting)
         tell(ended)
         return ended
 
     tasks = [asyncio.create_task(end(meeting)) for meeting in meetings]
-    if tasks:
-        _, late = await asyncio.wait(tasks, timeout=within_s)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+    try:
+        if tasks:
+            await asyncio.wait(tasks, timeout=within_s)
+    finally:
+        await stopped(*(task for task in tasks if not task.done()))
     return tuple(
         MeetingEnd(meeting, "unknown", "it did not answer in time") if task.cancelled() else task.result()
         for meeting, task in zip(meetings, tasks, strict=True)

@@ -13,6 +13,7 @@ from scalelite.core import callbacks
 from scalelite.core.callbacks import ANALYTICS, END_CALLBACK, END_PATHS, RECORDING_READY, Hook
 from scalelite.edge.outbound import CALLBACK_S, AddressForbidden, Delivery, OutboundFailed
 from scalelite.errors import DatabaseAway
+from scalelite.flows.ending import stopped
 from scalelite.store import callbacks as rows
 from scalelite.store import runtime
 
@@ -134,9 +135,7 @@ async def deliver_due(services: Services) -> int:
             for task in done:
                 task.result()
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await stopped(*running)
 
 
 async def _deliver(services: Services, call: Call) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import Counter
 
 from scalelite.core import callbacks, lrs, wire
 from scalelite.core.balance import TagRule, eligible, no_server
+from scalelite.core.model import Secret
 from scalelite.core.params import Placement, for_create, merged, voice_bridges
 from scalelite.errors import (
     CreateFailed,
@@ -53,6 +54,7 @@ _TOKEN_BYTES: Final = 20
 # A server that has no unique number of its own for a meeting says so, in a shape without messageKey.
 _BRIDGE_TAKEN: Final = "nonUniqueVoiceBridge"
 _MOST_BRIDGES: Final = 3
+_ID_TAKEN: Final = "idNotUnique"
 
 OVER_LIMIT: Final = Counter(
     "scalelite_tenant_over_limit", "New meetings that a limit of their tenant stopped.", ["tenant"]
@@ -202,6 +204,8 @@ class Creates:
         """Create a claimed meeting on its server; whatever goes wrong, the claim is taken back."""
         try:
             reply, meeting = await self._ask_create(wanted, meeting, new=True)
+            if reply.message_key == _ID_TAKEN and not wanted.params.get("moderatorPW"):
+                reply, meeting = await self._ask_late(wanted, meeting, reply)
         except BaseException:
             await last_write(self._release(meeting))
             raise
@@ -211,6 +215,22 @@ class Creates:
         self.confirmations.add(meeting.generation)
         self.snapshot.remember(replace(meeting, phase="running"))
         return Answer(wire.passed_on(reply))
+
+    async def _ask_late(self, wanted: Wanted, meeting: Meeting, refusal: wire.Reply) -> tuple[wire.Reply, Meeting]:
+        """Take up what the server has under this id, once it has refused the password that we drew for it.
+
+        An earlier create drew another, and gave up before the server was done. To a caller who brings none it is the
+        same meeting, as with one BigBlueButton; another tenant's is not.
+        """
+        server, tenant = self.servers.get(meeting.server), wanted.caller.tenant
+        found = await self.servers.ask(server, "getMeetingInfo", {"meetingID": meeting.meeting_id})
+        owner = str(tenant.id) if tenant.name else ""
+        if not found.succeeded or found.text("metadata/tenant-id") != owner:
+            return refusal, meeting
+        meeting = replace(meeting, moderator_pw=Secret(found.text("moderatorPW")))
+        async with self.services.database.use() as connection:
+            await runtime.keep_password(connection, meeting)
+        return await self._ask_create(wanted, meeting, new=False)
 
     async def _create_again(self, wanted: Wanted, meeting: Meeting) -> Answer:
         """Pass on a create of a meeting that there is: only its server can tell a duplicate from another's id."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -22,13 +22,15 @@ from scalelite.core.balance import (
     state_of,
     verdict_on_missing,
 )
-from scalelite.core.model import ServerStatus
+from scalelite.core.model import Secret, ServerStatus
+from scalelite.edge.bbb import CONNECTIONS_PER_SERVER
 from scalelite.errors import UpstreamFailed
 from scalelite.flows.cluster import cluster_view
+from scalelite.flows.ending import stopped
 from scalelite.store import leases, polls, runtime, specs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
     from lxml import etree
 
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _WRITE_EVERY_S: Final = 0.1
 _DATABASE_S: Final = 30.0
+# A server that lists its meetings and hangs at their ends holds up no round for longer.
+_ENDING_S: Final = 7.0
 # More than any server has; what garbage says must fit Postgres's integers.
 _MOST: Final = 1_000_000
 _LONGEST_VERSION: Final = 100
@@ -143,14 +147,16 @@ class Poll:
         asking = _Asking(self.services, found, versions)
         failed: list[ServerSpec] = []
         statuses: dict[str, ServerStatus] = {}
-        zombies: set[tuple[str, str]] = set()
-        async for answers in asking.answers():
-            for answer in answers:
-                self.tell(answer)
-            failed += [answer.server for answer in answers if answer.meetings is None]
-            written, dead = await self._write_good(found, [answer for answer in answers if answer.meetings is not None])
-            statuses |= written
-            zombies |= dead
+        zombies: dict[tuple[str, str], SeenMeeting] = {}
+        async with aclosing(asking.answers()) as coming:
+            async for answers in coming:
+                for answer in answers:
+                    self.tell(answer)
+                failed += [answer.server for answer in answers if answer.meetings is None]
+                good = [answer for answer in answers if answer.meetings is not None]
+                written, dead = await self._write_good(found, good)
+                statuses |= written
+                zombies |= dead
         suspect = suspected or poller_suspects_itself(
             len(found.servers), len(failed), found.cluster.thresholds.suspect_fraction
         )
@@ -174,20 +180,20 @@ class Poll:
 
     async def _write_good(
         self, found: Found, answers: Sequence[Polled]
-    ) -> tuple[dict[str, ServerStatus], frozenset[tuple[str, str]]]:
+    ) -> tuple[dict[str, ServerStatus], dict[tuple[str, str], SeenMeeting]]:
         """Write the statuses of servers that answered, and what becomes of their meetings; one transaction.
 
         Returns the statuses, and the meetings that run there though they were placed anew.
         """
         if not answers:
-            return {}, frozenset()
+            return {}, {}
         meetings = {answer.server.id: answer.meetings or () for answer in answers}
         servers = list(meetings)
-        listed = {(server, meeting.meeting_id): meeting.users for server in servers for meeting in meetings[server]}
+        listed = {(server, meeting.meeting_id): meeting for server in servers for meeting in meetings[server]}
         statuses = {answer.server.id: self._good_status(found, answer) for answer in answers}
         async with self._write() as connection:
             await polls.write_statuses(connection, found.mark, statuses.values())
-            await polls.count_meetings(connection, [(*key, users) for key, users in listed.items()])
+            await polls.count_meetings(connection, [(*key, seen.users) for key, seen in listed.items()])
             missing = await polls.missing_meetings(connection, found.mark, servers, list(listed))
             gone = [m.generation for m in missing if verdict_on_missing(m.phase, m.missed, m.age_s) == "remove"]
             await runtime.forget_meetings(connection, gone)
@@ -201,26 +207,32 @@ class Poll:
                 drained = await polls.drain(connection, empty)
                 statuses |= {server: replace(statuses[server], drained=True) for server in drained}
             await polls.tell_polled(connection, found.mark)
-        return statuses, tombstones.intersection(listed)
+        return statuses, {key: seen for key, seen in listed.items() if key in tombstones}
 
-    async def _end_zombies(self, found: Found, meetings: set[tuple[str, str]]) -> None:
+    async def _end_zombies(self, found: Found, meetings: Mapping[tuple[str, str], SeenMeeting]) -> None:
         """End meetings that were placed anew while their server was away; one that fails is tried in the next round."""
         if not meetings:
             return
         async with self._write() as connection:
             still = await runtime.tombstones_of(connection, [server for server, _ in meetings])
         servers = {server.id: server for server in found.servers}
-        ends = (
-            self.services.bbb.call(
-                servers[server], "end", {"meetingID": meeting_id, "password": ""}, found.cluster.algorithm
-            )
-            for server, meeting_id in meetings & still
-        )
-        for ended in await asyncio.gather(*ends, return_exceptions=True):
-            if isinstance(ended, UpstreamFailed):
-                log.warning("a meeting that was placed anew could not be ended: %s", ended)
-            elif isinstance(ended, BaseException):
-                raise ended
+        slots = {server: asyncio.Semaphore(CONNECTIONS_PER_SERVER) for server in servers}
+        ends = [
+            self._end(servers[server], meetings[server, meeting_id], found.cluster.algorithm, slots[server])
+            for server, meeting_id in still.intersection(meetings)
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING_S):
+                await asyncio.gather(*ends)
+
+    async def _end(self, server: ServerSpec, meeting: SeenMeeting, algorithm: str, slots: asyncio.Semaphore) -> None:
+        """End a meeting with the password that its server tells: older servers ask for it."""
+        params = {"meetingID": meeting.meeting_id, "password": meeting.moderator_pw.reveal()}
+        try:
+            async with slots:
+                await self.services.bbb.call(server, "end", params, algorithm)
+        except UpstreamFailed as error:
+            log.warning("a meeting that was placed anew could not be ended: %s", error)
 
     async def _write_failed(
         self, found: Found, servers: Sequence[ServerSpec], *, suspect: bool
@@ -271,7 +283,7 @@ class _Asking:
     found: Found
     versions: bool
 
-    async def answers(self) -> AsyncIterator[list[Polled]]:
+    async def answers(self) -> AsyncGenerator[list[Polled], None]:
         """Ask all servers at once, as many as may be, and yield what has come in, again and again."""
         slots = asyncio.Semaphore(self.services.settings.poller_concurrency)
         waiting = {asyncio.create_task(self._ask(server, slots)) for server in self.found.servers}
@@ -280,8 +292,7 @@ class _Asking:
                 done, waiting = await asyncio.wait(waiting, timeout=_WRITE_EVERY_S)
                 yield [task.result() for task in done]
         finally:
-            for task in waiting:
-                task.cancel()
+            await stopped(*waiting)
 
     async def _ask(self, server: ServerSpec, slots: asyncio.Semaphore) -> Polled:
         """Ask one server what runs on it."""
@@ -338,4 +349,5 @@ def _seen(meeting: etree._Element) -> SeenMeeting:
         voice=min(number("voiceParticipantCount"), _MOST),
         videos=min(number("videoCount"), _MOST),
         breakout=meeting.findtext("isBreakout") == "true",
+        moderator_pw=Secret(meeting.findtext("moderatorPW") or ""),
     )

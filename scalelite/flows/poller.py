@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from scalelite.errors import DatabaseAway, LeaseLost
-from scalelite.flows.ending import until_one_ends
+from scalelite.flows.ending import stopped, until_one_ends
 from scalelite.flows.poll import Poll
 from scalelite.store import leases
 
@@ -117,8 +117,7 @@ class Poller:
                     polls.add(task := asyncio.create_task(self._poll_new(found)))
                     task.add_done_callback(polls.discard)
         finally:
-            for task in polls:
-                task.cancel()
+            await stopped(*polls)
 
     async def _told(self) -> AsyncIterator[None]:
         """Yield when declarations or holds have changed."""

@@ -183,23 +183,27 @@ class Proxy:
         """Return the caller's meetings on all servers."""
         if self.services.settings.get_meetings_disabled:
             return Answer(wire.meetings([]))
-        owned = await self._owned(caller)
+        owned, left = await self._owned(caller)
         tenant = str(caller.tenant.id) if caller.tenant.name else None
-        placed = {meeting_id for _, meeting_id in owned}
+        shown = {meeting_id for _, meeting_id in owned}
 
         def is_callers(server: str, meeting: etree._Element) -> bool:
-            """One that was placed elsewhere since is shown from there alone."""
+            """One that was placed elsewhere since is shown from there alone, and none twice."""
             meeting_id = meeting.findtext("meetingID") or ""
-            if meeting_id in placed:
+            if meeting_id in shown:
                 return (server, meeting_id) in owned
-            return tenant is not None and meeting.findtext("metadata/tenant-id") == tenant
+            if tenant is None or meeting.findtext("metadata/tenant-id") != tenant or (server, meeting_id) in left:
+                return False
+            shown.add(meeting_id)
+            return True
 
         replies = await self.servers.ask_all("getMeetings")
         return Answer(wire.meetings(_children(replies, "meetings/meeting", is_callers)))
 
     async def get_sessions(self, caller: Caller) -> Answer:
         """Return the sessions in the caller's meetings on all servers; these name meetings by their internal ids."""
-        owned = {(server, wire.internal_prefix(meeting_id)) for server, meeting_id in await self._owned(caller)}
+        placed, _ = await self._owned(caller)
+        owned = {(server, wire.internal_prefix(meeting_id)) for server, meeting_id in placed}
 
         def is_callers(server: str, session: etree._Element) -> bool:
             return (server, (session.findtext("meetingID") or "").partition("-")[0]) in owned
@@ -208,7 +212,7 @@ class Proxy:
             wire.sessions(_children(await self.servers.ask_all("getSessions"), "sessions/meeting", is_callers))
         )
 
-    async def _owned(self, caller: Caller) -> frozenset[tuple[str, str]]:
+    async def _owned(self, caller: Caller) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
         async with self.services.database.use() as connection:
             return await runtime.meetings_of(connection, caller.tenant.id)
 

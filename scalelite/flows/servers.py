@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scalelite.edge.bbb import NO_BODY, Body, signed_url
-from scalelite.errors import ServerUnavailable, UpstreamFailed
+from scalelite.errors import ApiError, Overloaded, ServerUnavailable, UpstreamFailed
 
 if TYPE_CHECKING:
     from scalelite.core import wire
@@ -51,14 +51,20 @@ class Servers:
         return self.bbb.timeouts.for_server_in_trouble() if in_trouble else self.bbb.timeouts
 
     async def ask_all(self, call: str) -> list[tuple[str, wire.Reply]]:
-        """Ask all servers that serve meetings at once; one that fails is left out."""
+        """Ask all servers that serve meetings at once; one that fails, or has too many waiting, is left out.
+
+        Raises Overloaded where that is so of each of them: that there are no meetings would not be true.
+        """
         servers = [server for server in self.snapshot.declared.servers.values() if not self.gone(server.id)]
         replies = await asyncio.gather(*(self._ask_one_of_all(server, call) for server in servers))
-        return [(server.id, reply) for server, reply in zip(servers, replies, strict=True) if reply is not None]
+        if servers and all(isinstance(reply, Overloaded) for reply in replies):
+            raise Overloaded
+        found = zip(servers, replies, strict=True)
+        return [(server.id, reply) for server, reply in found if not isinstance(reply, ApiError)]
 
-    async def _ask_one_of_all(self, server: ServerSpec, call: str) -> wire.Reply | None:
+    async def _ask_one_of_all(self, server: ServerSpec, call: str) -> wire.Reply | ApiError:
         try:
             return await self.ask(server, call, {})
-        except UpstreamFailed:
+        except (UpstreamFailed, Overloaded) as error:
             log.warning("server %s is left out of %s", server.id, call)
-            return None
+            return error

@@ -55,6 +55,13 @@ class Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    def close(self) -> None:
+        """Take no more requests; aiohttp's own leaves the socket of an idle connection open, and nobody answers."""
+        idle = self._waiter is not None
+        super().close()
+        if idle:
+            self.force_close()
+
     def handle_error(
         self,
         request: web.BaseRequest,

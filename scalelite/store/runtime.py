@@ -191,13 +191,23 @@ async def find_bridged(connection: Connection, tenant: UUID | None, bridges: Seq
     return as_meeting(row, connection.sealer) if row else None
 
 
-async def meetings_of(connection: Connection, tenant: UUID) -> frozenset[tuple[str, str]]:
-    """Return (server, meeting id) of the tenant's meetings."""
+async def meetings_of(
+    connection: Connection, tenant: UUID
+) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+    """Return (server, meeting id) of the tenant's meetings, and of those of all tenants that wait to be ended."""
     cursor = await connection.execute(
-        "SELECT array_agg(server) AS servers, array_agg(meeting_id) AS ids FROM meeting WHERE tenant = %s", (tenant,)
+        """
+        SELECT array_agg(server) AS servers, array_agg(meeting_id) AS ids FROM meeting WHERE tenant = %s
+        UNION ALL SELECT array_agg(server), array_agg(meeting_id) FROM tombstone
+        """,
+        (tenant,),
     )
-    row = await cursor.fetchone()  # two arrays are read five times faster than many rows
-    return frozenset(zip(row["servers"], row["ids"], strict=True)) if row and row["ids"] else frozenset()
+    placed, left = await cursor.fetchall()  # two arrays are read five times faster than many rows
+    return _pairs(placed), _pairs(left)
+
+
+def _pairs(row: Mapping[str, list[str]]) -> frozenset[tuple[str, str]]:
+    return frozenset(zip(row["servers"] or (), row["ids"] or (), strict=True))
 
 
 async def meetings_to_end(connection: Connection, servers: Sequence[str], tenants: Sequence[str]) -> list[Meeting]:
@@ -250,6 +260,13 @@ async def renumber(connection: Connection, meeting: Meeting, bridges: Sequence[s
         )
         number = str((await cursor.fetchone() or {}).get("voice_bridge", ""))
     return number if number != meeting.voice_bridge else ""
+
+
+async def keep_password(connection: Connection, meeting: Meeting) -> None:
+    """Keep the moderator password that a meeting's server has."""
+    identity = meeting_identity(meeting.tenant, meeting.meeting_id)
+    sealed = connection.sealer.seal(meeting.moderator_pw.reveal(), f"{identity}/moderator_pw")
+    await connection.execute("UPDATE meeting SET moderator_pw = %s WHERE generation = %s", (sealed, meeting.generation))
 
 
 async def confirm_meetings(connection: Connection, generations: Sequence[int]) -> None:

@@ -84,7 +84,19 @@ def test_nobody_goes_offline_while_the_poller_suspects_itself(polls: str, unheal
 
 
 @pytest.mark.shows("PO-10")
-@pytest.mark.parametrize(("polled", "failed", "suspect"), [(10, 5, True), (10, 4, False), (1, 1, False), (0, 0, False)])
+@pytest.mark.parametrize(
+    ("polled", "failed", "suspect"),
+    [
+        (10, 5, True),
+        (10, 4, False),
+        (3, 2, True),
+        (3, 1, False),
+        (2, 2, True),
+        (2, 1, False),
+        (1, 1, False),
+        (0, 0, False),
+    ],
+)
 def test_half_of_the_servers_failing_is_the_pollers_own_fault(polled: int, failed: int, suspect: bool) -> None:
     assert poller_suspects_itself(polled, failed, 0.5) == suspect
 
