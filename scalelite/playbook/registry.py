@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 GROUP: Final = "scalelite.modules"
 TargetKind = Literal["server", "tenant", "cluster"]
+# Of a module that is about a server.
+SERVERS: Final = frozenset[TargetKind]({"server"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Waiting:
     """How long a step may wait, and how often it looks (seconds)."""
 
     timeout_s: float
-    every_s: float
+    every_s: float = 1.0
 
 
 class Context(Protocol):
@@ -141,9 +143,8 @@ class Module:
 def load_modules() -> dict[str, Module]:
     """Return all modules by name: ours, and those of plugins, which cannot take the names of ours."""
     from scalelite.playbook.modules import BUILTIN  # noqa: PLC0415 - modules import this one
-    from scalelite.playbook.outside import OUTSIDE  # noqa: PLC0415
 
-    ours = {module.name: module for module in (*BUILTIN, *OUTSIDE)}
+    ours = {module.name: module for module in BUILTIN}
     plugins = {}
     for entry in entry_points(group=GROUP):
         found = entry.load()
