@@ -25,6 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 from benchmarks.inventory import BIN, ROUNDS, SERVERS, SETTINGS, TENANTS, Cost, measured, report, server, tenant
 from scalelite.flows import reconcile
+from scalelite.flows.acting import Acting
 from scalelite.inventory.load import load_inventory
 from scalelite.store.db import connect
 from scalelite.store.embedded import embedded
@@ -119,7 +120,7 @@ async def _apply(database: str, text: str, path: Path) -> float:
     async with connect(database, "benchmark") as connection:
         planned = await reconcile.compare(connection, request)
         assert len(planned.plan.changes) == CHANGED_IN_TRANSACTION, len(planned.plan.changes)
-        acting = reconcile.Acting(Author("benchmark", "", {"inventory": []}), uuid.uuid4)
+        acting = Acting(Author("benchmark", "", {"inventory": []}), uuid.uuid4)
         started = time.perf_counter()
         await reconcile.carry_out(connection, request, planned, acting)
         return time.perf_counter() - started

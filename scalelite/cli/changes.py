@@ -39,10 +39,11 @@ def carry_out(
 
     async def acting(connection: Connection) -> tuple[str, Changed]:
         from scalelite.flows import admin  # noqa: PLC0415
+        from scalelite.flows.acting import Acting  # noqa: PLC0415
 
         name, wish = meant((await admin.read_live(connection)).declared)
         author = author_of(chosen, command, message)
-        return name, await admin.change(admin.Acting(connection, author, uuid.uuid4), wish)
+        return name, await admin.change(connection, Acting(author, uuid.uuid4), wish)
 
     return with_connection(chosen, acting, doing=command)
 

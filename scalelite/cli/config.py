@@ -210,13 +210,14 @@ class _Run:
     ) -> Forced:
         """Apply what is shown, after asking; raises GuardRefused before anything else."""
         from scalelite.flows import force, reconcile  # noqa: PLC0415 - 0.1 s to import
+        from scalelite.flows.acting import Acting  # noqa: PLC0415
 
         planned = view.planned
         reconcile.refuse_blocked(planned)
         if ask and planned.plan.does_something:
             ask_to_apply()
         author = self.author(message, view.plan_id)
-        acting = reconcile.Acting(author, uuid.uuid4, timeout_s, _tell_waiting)
+        acting = Acting(author, uuid.uuid4, timeout_s, _tell_waiting)
         if not planned.plan.endings:
             done = await reconcile.carry_out(connection, self.request, planned, acting, unchanged=unchanged)
             return force.Forced(done)

@@ -162,6 +162,7 @@ def rollback(
 
     async def roll_back(connection: Connection) -> tuple[WayBack, Applied]:
         from scalelite.flows import reconcile  # noqa: PLC0415 - 0.1 s to import
+        from scalelite.flows.acting import Acting  # noqa: PLC0415
         from scalelite.flows.history import plan_rollback  # noqa: PLC0415
         from scalelite.store.specs import Author  # noqa: PLC0415
 
@@ -172,7 +173,7 @@ def rollback(
         if way.planned.plan.does_something and not auto_approve:
             click.echo(_UNDONE, err=True)
             ask_to_apply()
-        acting = reconcile.Acting(Author(settings.actor, message, {"rollback": number}), uuid.uuid4, lock_timeout)
+        acting = Acting(Author(settings.actor, message, {"rollback": number}), uuid.uuid4, lock_timeout)
         return way, await reconcile.carry_out(connection, way.request, way.planned, acting)
 
     way, applied = with_connection(settings, roll_back, doing="rollback")

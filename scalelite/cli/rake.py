@@ -96,8 +96,9 @@ class Rake:
 
         async def acting(connection: Connection) -> Changed:
             from scalelite.flows import admin  # noqa: PLC0415 - 0.1 s to import
+            from scalelite.flows.acting import Acting  # noqa: PLC0415
 
-            return await admin.change(admin.Acting(connection, author, uuid.uuid4), wish)
+            return await admin.change(connection, Acting(author, uuid.uuid4), wish)
 
         return self.read(acting)
 

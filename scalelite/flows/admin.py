@@ -17,13 +17,13 @@ from scalelite.core import commands
 from scalelite.core.plan import Hold
 from scalelite.edge.bbb import CONNECTIONS_PER_SERVER
 from scalelite.errors import ApplyFailed, ServerUnreachable, UpstreamFailed
+from scalelite.flows.acting import LOCK_TIMEOUT_S, Acting
 from scalelite.flows.cluster import cluster_view
 from scalelite.flows.ending import stopped
 from scalelite.store import db, plans, runtime, specs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from scalelite.core.commands import Wish
     from scalelite.core.model import Meeting, ServerSpec
@@ -34,22 +34,11 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ended", "unknown", "refused"]
 
-LOCK_TIMEOUT_S: Final = 30.0
 # Panic takes less than 10 s, whatever the server does (DR-4).
 _ENDING_S: Final = 7.0
 # Services follow a hold within a second; until then one of them may still place a meeting.
 _FOLLOWED_S: Final = 1.0
 _SERVERS_AT_ONCE: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Acting:
-    """Who changes something, and with what; `new_id` draws the ids of new tenants."""
-
-    connection: Connection
-    author: Author
-    new_id: Callable[[], UUID]
-    lock_timeout_s: float = LOCK_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +53,14 @@ class Changed:
         return bool(self.changes or self.holds)
 
 
-async def change(acting: Acting, wish: Wish) -> Changed:
+async def change(connection: Connection, acting: Acting, wish: Wish) -> Changed:
     """Carry out a wish in one transaction, or nothing.
 
     Raises what the wish is refused with (NotDeclared, AlreadyDeclared, SpecRefused, GuardRefused), LockTimeout,
     ApplyFailed.
     """
-    connection = acting.connection
     try:
-        async with db.apply_lock(connection, acting.lock_timeout_s):
+        async with db.apply_lock(connection, acting.lock_timeout_s, acting.tell):
             live = await specs.load_live(connection)
             known = commands.Known(live.declared, await plans.load_facts(connection))
             decided = tuple(wish(known))
@@ -143,9 +131,9 @@ async def panic(
     """
     async with services.database.dedicated() as connection:
         server = commands.server_of((await read_live(connection)).declared, server_id)
-        acting = Acting(connection, author, services.new_id, lock_timeout_s)
+        acting = Acting(author, services.new_id, lock_timeout_s)
         wish = commands.set_state(server_id, "disabled", why)
-        changed = Changed(0) if keep_state else await change(acting, wish)
+        changed = Changed(0) if keep_state else await change(connection, acting, wish)
     ends = await _end_all(services, server, _ENDING_S, ask=not skip_end_calls, tell=tell)
     if changed.holds:
         await asyncio.sleep(_FOLLOWED_S)

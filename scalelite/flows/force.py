@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scalelite.core.plan import Plan
+    from scalelite.flows.acting import Acting
     from scalelite.flows.admin import MeetingEnd
-    from scalelite.flows.reconcile import Acting, Applied, Check, Planned, Request
+    from scalelite.flows.reconcile import Applied, Check, Planned, Request
     from scalelite.flows.services import Services
     from scalelite.store.db import Connection
 

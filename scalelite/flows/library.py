@@ -12,7 +12,7 @@ from scalelite.core.model import SENTINEL_TENANT
 from scalelite.core.recording import MAX_METADATA_BYTES, merged, parse_metadata
 from scalelite.errors import RecordingBusy, RecordingInvalid, RecordingNotFound, RecordingNotMoved
 from scalelite.flows import recordings
-from scalelite.flows.admin import LOCK_TIMEOUT_S
+from scalelite.flows.acting import LOCK_TIMEOUT_S
 from scalelite.store import db
 from scalelite.store import recordings as store
 from scalelite.store.revisions import note_recordings

@@ -9,6 +9,7 @@ from scalelite.core import commands
 from scalelite.core.model import Key, Kind, LrsSpec, SettingSpec
 from scalelite.errors import NotDeclared
 from scalelite.flows import admin
+from scalelite.flows.acting import Acting
 from scalelite.flows.meetings import running
 from scalelite.flows.status import server_rows, servers_with_rows
 from scalelite.store import db, specs
@@ -145,7 +146,7 @@ async def change(services: Services, actor: str, operation: str, wish: Wish) -> 
     """Carry out a wish in somebody's name; raises what admin.change raises."""
     async with services.database.use(timeout_s=_WRITE_S) as connection:
         author = Author(actor, operation, {"api": operation})
-        return await admin.change(admin.Acting(connection, author, services.new_id, _LOCK_S), wish)
+        return await admin.change(connection, Acting(author, services.new_id, _LOCK_S), wish)
 
 
 async def panic(services: Services, actor: str, server_id: str, **how: Any) -> admin.Panicked:

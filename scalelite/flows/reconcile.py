@@ -23,6 +23,7 @@ from scalelite.core.guards import Bounds, Guard
 from scalelite.core.model import OF_TENANTS, Declared, Key, Kind
 from scalelite.core.plan import Create, Plan, Remove, Scope, diff, lacked, located
 from scalelite.errors import ApplyFailed, GuardRefused, StalePlan, UsageError
+from scalelite.flows.acting import Acting
 from scalelite.flows.drift import note_agreement
 from scalelite.store import db, history, plans, specs
 from scalelite.store.db import Connection
@@ -220,16 +221,6 @@ class Applied:
     plan: Plan
     revision: int
     left: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Acting:
-    """Who applies, and how long to wait for the lock; `tell` is told who holds it."""
-
-    author: Author
-    new_id: Callable[[], UUID]
-    lock_timeout_s: float = 30.0
-    tell: Callable[[str], None] = lambda _: None
 
 
 Check = Callable[[Connection], Awaitable[None]]

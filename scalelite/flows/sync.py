@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scalelite.core.model import Kind, ServerSpec
 from scalelite.core.plan import Create, Ending, Keep, Remove, Update
 from scalelite.flows import force, reconcile
+from scalelite.flows.acting import Acting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ async def sync(services: Services, wanted: Declared, mode: Mode, author: Author,
         reconcile.refuse_blocked(planned)
         if dry_run:
             return Synced(planned.plan)
-        acting = reconcile.Acting(author, services.new_id)
+        acting = Acting(author, services.new_id)
         done = await force.carry_out(services, connection, request, planned, acting)
     return Synced(planned.plan, done.applied.revision, done.ends, done.applied.left)
 

@@ -10,6 +10,7 @@ from scalelite.core.guards import Bounds
 from scalelite.core.plan import Create, Remove, Update
 from scalelite.errors import InventoryInvalid, TaskFailed
 from scalelite.flows import force, playbooks, reconcile
+from scalelite.flows.acting import Acting
 from scalelite.inventory.load import load_inventory
 from scalelite.inventory.policies import load_policies
 from scalelite.playbook.registry import Outcome
@@ -33,7 +34,7 @@ async def apply_inventory(world: World, paths: Sequence[str], options: Mapping[s
         if not check and plan.does_something:
             files = [{"path": file.path, "sha256": file.sha256} for file in loaded.files]
             author = playbooks.author(world.actor, world.reason, {"inventory": files})
-            acting = reconcile.Acting(author, services.new_id)
+            acting = Acting(author, services.new_id)
             forced = await force.carry_out(services, connection, request, planned, acting)
             world.forget()
             if forced.applied.left:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scalelite.core.commands import Course, Known, state_in
 from scalelite.errors import ScaleliteError, TaskFailed
 from scalelite.flows import admin, playbooks
+from scalelite.flows.acting import Acting
 from scalelite.playbook.together import Together
 
 if TYPE_CHECKING:
@@ -163,6 +164,6 @@ class World:
 
         async with self.services.database.use(_WRITE_S) as connection:
             author = playbooks.author(self.actor, self.reason)
-            acting = admin.Acting(connection, author, self.services.new_id)
-            if await admin.change(acting, decide):
+            acting = Acting(author, self.services.new_id)
+            if await admin.change(connection, acting, decide):
                 self.forget()

@@ -11,6 +11,7 @@ import pytest
 from scalelite.core.model import Key, Kind, LrsBasic, LrsSpec, Secret, TenantSpec
 from scalelite.errors import GuardRefused
 from scalelite.flows import reconcile
+from scalelite.flows.acting import Acting
 from scalelite.flows.history import plan_rollback
 from scalelite.store.seal import Sealer
 from tests.history.conftest import INVENTORY, server, setting, tenant
@@ -58,7 +59,7 @@ async def roll_back(cluster: Cluster, number: int) -> None:
     way = await plan_rollback(cluster.connection, number, None)
     request = reconcile.Request(way.request.wanted, allow={g.id: g.actual for g in way.planned.guards}, replaces=True)
     planned = await reconcile.compare(cluster.connection, request)
-    await reconcile.carry_out(cluster.connection, request, planned, reconcile.Acting(INVENTORY, uuid.uuid4))
+    await reconcile.carry_out(cluster.connection, request, planned, Acting(INVENTORY, uuid.uuid4))
 
 
 async def revision(cluster: Cluster) -> int:

@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from scalelite.core import commands
 from scalelite.flows import admin
+from scalelite.flows.acting import Acting
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
 from tests.web.conftest import QUICK, Answer, Cluster
@@ -79,8 +80,8 @@ class World:
 
     async def hold(self, place: int, state: Any) -> None:
         connection, services = self.cluster.connection, await self.cluster.poller()
-        acting = admin.Acting(connection, OPERATOR, services.new_id)
-        await admin.change(acting, commands.set_state(self.name(place), state))
+        acting = Acting(OPERATOR, services.new_id)
+        await admin.change(connection, acting, commands.set_state(self.name(place), state))
 
     async def call(self, number: int, call: str, tenant: str, room: str) -> None:
         """Make a call as a front end does; whatever is wrong, it is told as BigBlueButton tells it."""

@@ -9,7 +9,8 @@ import pytest
 
 from scalelite.core.model import Declared, Key, Kind
 from scalelite.flows import force, reconcile
-from scalelite.flows.reconcile import Acting, Request
+from scalelite.flows.acting import Acting
+from scalelite.flows.reconcile import Request
 from scalelite.store.specs import Author
 from tests.web.conftest import cluster as cluster  # noqa: PLC0414 - a fixture
 

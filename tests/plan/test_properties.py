@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scalelite.core.align import renamed
 from scalelite.core.model import Declared, Key, Kind, ServerSpec, TenantSpec, url_key
 from scalelite.flows import reconcile
-from scalelite.flows.reconcile import Acting, Request
+from scalelite.flows.acting import Acting
+from scalelite.flows.reconcile import Request
 from scalelite.store import specs
 from scalelite.store.db import connect
 from scalelite.store.specs import Author

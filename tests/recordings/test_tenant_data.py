@@ -9,7 +9,8 @@ import pytest
 
 from scalelite.core.model import Declared, Key, Kind, Secret, TenantSpec
 from scalelite.flows import reconcile, recordings
-from scalelite.flows.reconcile import Acting, Request
+from scalelite.flows.acting import Acting
+from scalelite.flows.reconcile import Request
 from scalelite.store.specs import Author
 from tests.recordings.conftest import recorded
 

@@ -13,6 +13,7 @@ from scalelite.core.model import Declared, Key, Kind, Secret, ServerSpec, Tenant
 from scalelite.core.plan import diff
 from scalelite.errors import AlreadyDeclared, Ambiguous, GuardRefused, NotDeclared, ScaleliteError, SpecRefused
 from scalelite.flows import admin
+from scalelite.flows.acting import Acting
 from scalelite.store.specs import Author
 from tests.web.conftest import NO_SERVER, eventually
 
@@ -27,7 +28,7 @@ OPS = Author("ops@lb1", "audio crackles")
 
 
 async def change(connection: Connection, wish: Wish) -> admin.Changed:
-    return await admin.change(admin.Acting(connection, OPS, uuid.uuid4, lock_timeout_s=5), wish)
+    return await admin.change(connection, Acting(OPS, uuid.uuid4, lock_timeout_s=5), wish)
 
 
 async def declared(connection: Connection) -> dict[Key, AnySpec]:

@@ -13,6 +13,7 @@ from scalelite.core import commands
 from scalelite.core.model import SENTINEL_TENANT
 from scalelite.errors import LeaseLost
 from scalelite.flows import admin
+from scalelite.flows.acting import Acting
 from scalelite.flows.poll import Poll
 from scalelite.flows.poller import poll_forever
 from scalelite.store import leases, runtime
@@ -30,8 +31,8 @@ FULL = failed("serversFull", "All servers are full.")
 
 async def hold(cluster: Cluster, server: RunningServer, state: State, **how: Any) -> None:
     """Hold a server as an operator does, and wait until the services know it."""
-    acting = admin.Acting(cluster.connection, Author("ops"), uuid.uuid4)
-    await admin.change(acting, commands.set_state(server.name, state, **how))
+    acting = Acting(Author("ops"), uuid.uuid4)
+    await admin.change(cluster.connection, acting, commands.set_state(server.name, state, **how))
 
     async def known() -> bool:
         states = [service.app.ctx.proxy.snapshot.server_state(server.name) for service in cluster.services]
