@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 import uuid
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,8 +20,6 @@ from scalelite.store.seal import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    import aiohttp
 
     from scalelite.edge.disk import Disk
     from scalelite.edge.folders import Storage
@@ -76,7 +74,7 @@ async def prepare(conninfo: str) -> tuple[str, ...]:
 async def open_services(
     settings: Settings, conninfo: str, *, name: str, disk: Disk | None = None
 ) -> AsyncIterator[Services]:
-    """Open the pool and the HTTP sessions; `name` shows in pg_stat_activity and as the holder of locks."""
+    """Open the pool and the HTTP clients; `name` shows in pg_stat_activity and as the holder of locks."""
     from scalelite.edge.bbb import BbbClient, Timeouts  # noqa: PLC0415 - 0.2 s to import, and most commands need none
     from scalelite.edge.disk import Disk  # noqa: PLC0415
     from scalelite.edge.outbound import Outbound  # noqa: PLC0415
@@ -84,8 +82,8 @@ async def open_services(
     disk = disk or Disk()
     database = Database(conninfo, name=name, sealer=Sealer(settings.encryption_keys))
     total_s = min(settings.connect_timeout_s + settings.response_timeout_s, LONGEST_CALL_S)
-    async with BbbClient.session() as session:
-        bbb = BbbClient(session, Timeouts(settings.connect_timeout_s, total_s))
+    async with AsyncExitStack() as stack:
+        bbb = await stack.enter_async_context(BbbClient(Timeouts(settings.connect_timeout_s, total_s)))
         outbound = Outbound(allow_private=settings.callback_allow_private)
         await database.open()
         try:
@@ -98,17 +96,17 @@ async def open_services(
                 new_id=uuid.uuid4,
                 random=random.SystemRandom(),
                 disk=disk,
-                recordings=_storage(settings, disk, session),
+                recordings=await _storage(settings, disk, stack),
             )
         finally:
             await outbound.close()
             await database.close()
 
 
-def _storage(settings: Settings, disk: Disk, session: aiohttp.ClientSession) -> Storage:
+async def _storage(settings: Settings, disk: Disk, stack: AsyncExitStack) -> Storage:
     """Return where the files of recordings are; raises UsageError."""
     from scalelite.edge.folders import Folders  # noqa: PLC0415
-    from scalelite.edge.objects import Objects  # noqa: PLC0415
+    from scalelite.edge.objects import Objects, open_session  # noqa: PLC0415
     from scalelite.edge.signature import Credentials  # noqa: PLC0415
 
     if not settings.s3_recording:
@@ -125,4 +123,5 @@ def _storage(settings: Settings, disk: Disk, session: aiohttp.ClientSession) -> 
         Secret(settings.aws_session_token),
     )
     endpoint = settings.aws_endpoint or f"https://s3.{settings.aws_region}.amazonaws.com"
+    session = await stack.enter_async_context(open_session())
     return Objects(session, endpoint, settings.s3_bucket, credentials, lambda: datetime.now(UTC))

@@ -1,22 +1,18 @@
 """The client of BigBlueButton servers: signs, asks, reads the answer; decides nothing and keeps nothing.
 
-Texts of its errors name no host, secret or signed URL: they go back to callers. aiohttp's traps: findings.md.
+Texts of its errors name no host, secret or signed URL: they go back to callers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import zlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-import aiohttp
-from yarl import URL
+from typing import TYPE_CHECKING, Final, Self
 
 from scalelite.core import wire
+from scalelite.edge.http import HttpAnswer, HttpClient, HttpFailed, NotConnected, TooLarge, origin_of
 from scalelite.errors import Overloaded, ServerUnreachable, UpstreamFailed, UselessAnswer
 
 if TYPE_CHECKING:
@@ -58,27 +54,22 @@ NO_BODY: Final = Body()
 
 def signed_url(server: ServerSpec, call: str, query: str, algorithm: str) -> str:
     """Return the URL of a call as text; `algorithm` is the cluster's, a server's own wins."""
-    return _request(server, call, query, algorithm, server.secret, NO_BODY)[0]
+    return server.url + _request(server, call, query, algorithm, server.secret, NO_BODY)[0]
 
 
 class BbbClient:
-    """Asks servers over one session; closed by its owner."""
+    """Asks servers; an async context manager, which closes the connections."""
 
-    def __init__(self, session: aiohttp.ClientSession, timeouts: Timeouts) -> None:
-        self._session = session
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._http = HttpClient(connections_per_origin=CONNECTIONS_PER_SERVER, most_bytes=wire.MAX_ANSWER_BYTES)
         self.timeouts = timeouts
         self._under_way: Counter[str] = Counter()
 
-    @staticmethod
-    def session() -> aiohttp.ClientSession:
-        """Make a session in which one hung server cannot take the others' connections."""
-        connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS_PER_SERVER, ttl_dns_cache=30)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=["User-Agent"],
-        )
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
 
     async def call(
         self,
@@ -100,70 +91,57 @@ class BbbClient:
         timeouts = timeouts or self.timeouts
         self._under_way[server.id] += 1
         try:
-            reply = await self._ask(server.id, _request(server, call, query, algorithm, server.secret, body), timeouts)
+            reply = await self._ask(server, _request(server, call, query, algorithm, server.secret, body), timeouts)
             if reply.message_key == "checksumError" and (old := server.previous_secret):
-                return await self._ask(server.id, _request(server, call, query, algorithm, old, body), timeouts)
+                return await self._ask(server, _request(server, call, query, algorithm, old, body), timeouts)
             return reply
         finally:
             self._under_way[server.id] -= 1
 
-    async def _ask(self, server: str, request: tuple[str, Body], timeouts: Timeouts) -> wire.Reply:
+    async def _ask(self, server: ServerSpec, request: tuple[str, Body], timeouts: Timeouts) -> wire.Reply:
+        origin, path = origin_of(server.url)
+        target, body = request
         try:
-            async with asyncio.timeout(timeouts.total_s):
-                return wire.parse_reply(await self._exchange(*request, timeouts))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            log.warning("server %s was not reached: %s", server, type(error).__name__)
-            raise ServerUnreachable(_reason(URL(request[0], encoded=True), error)) from None
-        except (TimeoutError, aiohttp.ClientError, OSError, zlib.error) as error:
-            log.warning("server %s did not answer: %s", server, type(error).__name__)
+            answer = await self._http.exchange(
+                origin, path + target, body.content, body.content_type, timeouts.connect_s, timeouts.total_s
+            )
+        except NotConnected as error:
+            log.warning("server %s was not reached: %s", server.id, error)
+            raise ServerUnreachable(_reason(origin.host, origin.port, str(error))) from None
+        except TooLarge:
+            raise UselessAnswer from None
+        except (TimeoutError, HttpFailed) as error:
+            log.warning("server %s did not answer: %s", server.id, str(error) or "not in time")
             raise UpstreamFailed from None
-
-    async def _exchange(self, url: str, body: Body, timeouts: Timeouts) -> bytes:
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s)
-        headers = {"Content-Type": body.content_type} if body.content_type else {}
-        async with self._session.request(
-            "POST" if body.content else "GET",
-            URL(url, encoded=True),
-            data=body.content or None,
-            headers=headers,
-            timeout=limits,
-            allow_redirects=False,
-        ) as response:
-            if response.status != 200:
-                raise UselessAnswer
-            return await _read(response)
+        if answer.status != 200:
+            raise UselessAnswer
+        return wire.parse_reply(_unpacked(answer))
 
 
-def _reason(url: URL, error: Exception) -> str:
+def _reason(host: str, port: int, why: str) -> str:
     """Say why there is no connection, as Scalelite's commands have it."""
-    number = getattr(error, "errno", None)
-    why = os.strerror(number) if number else "no connection in time"
-    return (
-        f'Failed to open TCP connection to {url.host}:{url.port} ({why} - connect(2) for "{url.host}" port {url.port})'
-    )
+    return f'Failed to open TCP connection to {host}:{port} ({why} - connect(2) for "{host}" port {port})'
 
 
 def _request(  # noqa: PLR0917 - one after the other, as they are signed
     server: ServerSpec, call: str, query: str, algorithm: str, secret: Secret, body: Body
 ) -> tuple[str, Body]:
-    """Return URL and body; parameters that would outgrow the request line go as a form."""
+    """Return what follows the server's URL, and the body; parameters that would outgrow the line go as a form."""
     algorithm = server.checksum_algorithm or algorithm
-    url = f"{server.url}/{call}?{wire.sign(call, query, secret.reveal(), algorithm)}"
-    if body.content or len(url) <= LONGEST_LINE:
-        return url, body
-    return f"{server.url}/{call}?{wire.sign(call, '', secret.reveal(), algorithm)}", Body(query.encode(), _FORM)
+    target = f"/{call}?{wire.sign(call, query, secret.reveal(), algorithm)}"
+    if body.content or len(server.url) + len(target) <= LONGEST_LINE:
+        return target, body
+    return f"/{call}?{wire.sign(call, '', secret.reveal(), algorithm)}", Body(query.encode(), _FORM)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read and unpack at most 8 MiB; a small gzip can hold gigabytes."""
-    packed = response.headers.get("Content-Encoding", "").lower() in {"gzip", "deflate"}
-    unpack = zlib.decompressobj(wbits=47) if packed else None
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_chunked(1 << 16):
-        part = unpack.decompress(chunk, wire.MAX_ANSWER_BYTES + 1) if unpack else chunk
-        parts.append(part)
-        size += len(part)
-        if size > wire.MAX_ANSWER_BYTES:
-            raise UselessAnswer
-    return b"".join(parts)
+def _unpacked(answer: HttpAnswer) -> bytes:
+    """Return at most 8 MiB; a small gzip can hold gigabytes."""
+    if answer.encoding not in {"gzip", "deflate"}:
+        return answer.body
+    try:
+        content = zlib.decompressobj(wbits=47).decompress(answer.body, wire.MAX_ANSWER_BYTES + 1)
+    except zlib.error:
+        raise UselessAnswer from None
+    if len(content) > wire.MAX_ANSWER_BYTES:
+        raise UselessAnswer
+    return content

@@ -36,12 +36,24 @@ if TYPE_CHECKING:
 
 PART: Final = 16 << 20
 _AT_ONCE: Final = 8
+_CONNECTIONS: Final = 32
 _MOST_DELETED: Final = 1000
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 
 
 class ObjectsFailed(OSError):
     """The object storage did not do what it was asked."""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Make the session that the storage is asked over; files come as they are kept."""
+    connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=["User-Agent"],
+    )
 
 
 @dataclass(frozen=True, slots=True)

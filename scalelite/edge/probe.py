@@ -35,6 +35,11 @@ class Look:
     certificate_s: float | None = None
 
 
+def open_session() -> aiohttp.ClientSession:
+    """Make the session that servers are looked at over."""
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"Accept-Encoding": "identity"})
+
+
 async def look_at(session: aiohttp.ClientSession, server: ServerSpec, algorithm: str, timeout_s: float) -> Look:
     """Ask a server what runs on it, within a time."""
     url = signed_url(server, "getMeetings", "", algorithm)

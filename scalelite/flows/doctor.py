@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from scalelite.core import commands
 from scalelite.core.model import ClusterSpec, Key, Kind, TenantSpec
 from scalelite.core.show import counted, plain
-from scalelite.edge.bbb import BbbClient
-from scalelite.edge.probe import look_at
+from scalelite.edge.probe import look_at, open_session
 from scalelite.flows.admin import read_live
 from scalelite.flows.cluster import cluster_view
 from scalelite.flows.status import servers_with_rows
@@ -189,7 +188,7 @@ async def examine_servers(declared: Declared, settings: Settings, states: dict[s
     cluster = declared.objects.get(Key(Kind.CLUSTER), ClusterSpec())
     algorithm = cluster_view(cluster, settings).algorithm if isinstance(cluster, ClusterSpec) else ""
     slots = asyncio.Semaphore(_AT_ONCE)
-    async with BbbClient.session() as session:
+    async with open_session() as session:
 
         async def check(server: ServerSpec) -> Finding:
             async with slots:
