@@ -47,6 +47,22 @@ class DatabaseAway(ScaleliteError):
     http_status = 503
 
 
+class SourceAway(ScaleliteError):
+    """What is to be taken over cannot be read: it does not answer, refuses, or is not what it was said to be."""
+
+
+class SourceInvalid(ScaleliteError):
+    """What is to be taken over has what an inventory could not say; each problem is a line of its own."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        count = len(problems)
+        super().__init__(
+            f"{count} problem{'' if count == 1 else 's'} in what is to be taken over; nothing was written",
+            hint="mend it in Scalelite with its tasks, or leave it out: --leave-out ADDRESS",
+        )
+        self.problems = tuple(problems)
+
+
 class LeaseLost(ScaleliteError):
     """Another process has taken over what this one did."""
 

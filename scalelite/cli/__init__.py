@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "blame": ("history", "Say who gave an object's fields their values."),
     "rollback": ("history", "Go back to the state after a revision."),
     "export": ("export", "Write the live cluster as an inventory."),
+    "migrate-from": ("migrate_from", "Take over a Scalelite: servers, tenants, meetings, recordings."),
     "status": ("status", "Show servers, their health and their load."),
     "servers": ("servers", "List, add, change, hold and remove servers."),
     "meetings": ("meetings", "List, look at and end meetings."),

@@ -26,11 +26,10 @@ class SecretText(click.ParamType[Secret]):
             return value
         source, text = self._read(value, lambda reason: self.fail(reason, param, ctx))
         if not text:
-            self.fail(f"the secret {source} is empty", param, ctx)
+            self.fail(f"the {self.name} {source} is empty", param, ctx)
         return Secret(text)
 
-    @staticmethod
-    def _read(value: str, fail: Callable[[str], object]) -> tuple[str, str]:
+    def _read(self, value: str, fail: Callable[[str], object]) -> tuple[str, str]:
         if value == "-":
             return "on standard input", sys.stdin.readline().rstrip("\r\n")
         if value.startswith("@"):
@@ -40,11 +39,27 @@ class SecretText(click.ParamType[Secret]):
                 fail(f"{value} cannot be read: {type(error).__name__}")
         if value.startswith("env:"):
             return value, process_environment().get(value.removeprefix("env:"), "")
-        if value:
+        if self.is_secret(value):
             click.echo(
-                "warning: others can read the secret in the process list; give it as -, @FILE or env:NAME", err=True
+                f"warning: others can read the {self.name} in the process list; give it as -, @FILE or env:NAME",
+                err=True,
             )
         return "", value
 
+    def is_secret(self, value: str) -> bool:
+        """Say whether a value that stands on the command line in clear should not."""
+        return bool(value)
+
+
+class AddressText(SecretText):
+    """The URL of a database; it may hold a password."""
+
+    name = "address"
+
+    def is_secret(self, value: str) -> bool:
+        """Only one with a password is."""
+        return "@" in value or "password=" in value
+
 
 SECRET = SecretText()
+ADDRESS = AddressText()

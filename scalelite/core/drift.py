@@ -14,7 +14,7 @@ from scalelite.core.model import SECTION_OF, has_secret
 from scalelite.core.plan import Create, Remove
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from scalelite.core.model import AnySpec, Declared, Key
@@ -86,9 +86,9 @@ def _has_drifted(name: str, live: AnySpec, past: Past) -> bool:
     return bool(getattr(live, name) != getattr(past.applied, name))
 
 
-def agreed(live: Declared, pasts: Mapping[Key, Past], wanted: Declared) -> tuple[list[Key], list[Key]]:
+def agreed(live: Declared, touched: Iterable[Key], wanted: Declared) -> tuple[list[Key], list[Key]]:
     """Return of the touched objects those of which an inventory says what is live, and those that it lacks as well."""
-    managed = [(key, live.objects.get(key)) for key in pasts if SECTION_OF[key.kind] in wanted.sections]
+    managed = [(key, live.objects.get(key)) for key in touched if SECTION_OF[key.kind] in wanted.sections]
     same = [(key, spec) for key, spec in managed if spec == _wanted(key, spec, wanted)]
     return [key for key, spec in same if spec is not None], [key for key, spec in same if spec is None]
 

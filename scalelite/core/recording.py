@@ -143,22 +143,29 @@ def _publish_rule(state: str, published: str) -> tuple[bool, str]:
     if state not in _STATES:
         raise RecordingInvalid(f"the state {state[:80]!r} is unknown")
     flag = published == "true" if published else state != "unpublished"
-    if state in {"processing", "processed"}:
-        return flag, state
-    return flag, "published" if flag else "unpublished"
+    return flag, state_of(state, published=flag)
+
+
+def state_of(state: str, *, published: bool) -> str:
+    """Return the state of a recording; one that is ready is as its published flag says."""
+    if state in {"processing", "processed", "deleted"}:
+        return state
+    return "published" if published else "unpublished"
 
 
 def _metadata(meta: etree._Element) -> dict[str, str]:
     """Return the metadata that front ends set; a key is an XML name without a namespace."""
-    return {
+    found = {
         child.tag: (child.text or "").strip()
         for child in meta
-        if isinstance(child.tag, str)
-        and "{" not in child.tag
-        and child.tag not in _NOT_METADATA
-        and len(child.tag) <= _LONGEST_KEY
-        and not only_for_servers(child.tag, child.text or "")
+        if isinstance(child.tag, str) and "{" not in child.tag and child.tag not in _NOT_METADATA
     }
+    return kept_metadata(found)
+
+
+def kept_metadata(found: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that may be kept: no credentials, and no key that does not fit into an index."""
+    return {key: value for key, value in found.items() if len(key) <= _LONGEST_KEY and not only_for_servers(key, value)}
 
 
 def _tenant(text: str) -> UUID:
@@ -173,19 +180,19 @@ def _format(playback: etree._Element, name: str) -> PlaybackFormat:
     images = playback.iterfind("extensions/preview/images/image")
     return PlaybackFormat(
         format=name,
-        url=_path(_text(playback, "link")),
+        url=path_of(_text(playback, "link")),
         length=(duration_ms + 30_000) // 60_000,
         processing_ms=_whole(playback, "processing_time"),
         thumbnails=tuple(
             Thumbnail(
-                _path(image.text or ""), _int(image.get("width")), _int(image.get("height")), image.get("alt", "")
+                path_of(image.text or ""), _int(image.get("width")), _int(image.get("height")), image.get("alt", "")
             )
             for image in images
         ),
     )
 
 
-def _path(link: str) -> str:
+def path_of(link: str) -> str:
     """Return the path of a link: the host is that of the server that recorded, and links get the tenant's."""
     try:
         path = urlsplit(link.strip()).path

@@ -10,7 +10,7 @@ from scalelite.store import db, history, revisions, specs
 
 if TYPE_CHECKING:
     from scalelite.core.drift import Drift
-    from scalelite.core.model import Declared
+    from scalelite.core.model import Declared, Key
     from scalelite.store.db import Connection
     from scalelite.store.specs import Author
 
@@ -28,16 +28,21 @@ async def find_drift(
 async def note_agreement(
     connection: Connection, wanted: Declared, author: Author, lock_timeout_s: float | None = None
 ) -> None:
-    """Where an inventory says by now what was changed outside of it, that is no drift any more: remember it as applied.
+    """Remember as applied what an inventory says and is so already: that was changed, or made, outside of it.
 
     Takes the lock of an apply when a time for it is given, else the caller holds it.
     """
-    if not author.inventory or not await history.load_pasts(connection):
+    if not author.inventory or not await _open(connection):
         return None
     if lock_timeout_s is not None:
         async with db.apply_lock(connection, lock_timeout_s):
             return await note_agreement(connection, wanted, author)
     live = await specs.load_live(connection)
-    there, gone = core.agreed(live.declared, await history.load_pasts(connection), wanted)
+    there, gone = core.agreed(live.declared, await _open(connection), wanted)
     files = {key: place.file if (place := wanted.places.get((key, ""))) else "" for key in there}
     return await revisions.mark_applied(connection, files, gone, live.revision)
+
+
+async def _open(connection: Connection) -> set[Key]:
+    """Return the objects that an inventory has not applied as they are."""
+    return {*await history.load_pasts(connection), *await history.never_applied(connection)}

@@ -317,8 +317,7 @@ async def write_and_prove(connection: Connection, planned: Planned, acting: Acti
     if left:
         addresses = ", ".join(change.key.address for change in left[:3])
         raise ApplyFailed(f"rolled back, nothing was written: {len(left)} changes would be left ({addresses} …)")
-    if planned.pasts:
-        await note_agreement(connection, planned.wanted, acting.author)
+    await note_agreement(connection, planned.wanted, acting.author)
     return revision
 
 

@@ -125,12 +125,12 @@ def _connecting(name: str) -> dict[str, Any]:
     return {"autocommit": True, "row_factory": dict_row, "application_name": name, "connect_timeout": _CONNECT_S}
 
 
-def refuse_malformed(conninfo: str) -> None:
+def refuse_malformed(conninfo: str, name: str = "DATABASE_URL") -> None:
     """Raise UsageError, which does not hold it as psycopg's error does, for what is no address of a database."""
     try:
         conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
-        message = "DATABASE_URL is no address of a Postgres database"
+        message = f"{name} is no address of a Postgres database"
         raise UsageError(message, hint="such as postgresql://user:password@host:5432/database") from None
 
 

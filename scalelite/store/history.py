@@ -70,6 +70,16 @@ async def load_pasts(connection: Connection) -> dict[Key, Past]:
     return pasts
 
 
+async def never_applied(connection: Connection) -> list[Key]:
+    """Read which objects no inventory has ever applied."""
+    cursor = await connection.execute(
+        "SELECT kind, name, param FROM declared_object WHERE (kind, name, param) NOT IN"
+        " (SELECT kind, name, param FROM applied)",
+        binary=True,
+    )
+    return [_key(row) for row in await cursor.fetchall()]
+
+
 async def load_files(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
     """Read which files of the inventory had these objects when they were applied."""
     cursor = await connection.execute(
