@@ -52,7 +52,7 @@ def migrate_from(
 
     async def taking_over(connection: Connection) -> Taken:
         from scalelite.flows import takeover  # noqa: PLC0415 - 0.2 s to import
-        from scalelite.flows.reconcile import Acting  # noqa: PLC0415
+        from scalelite.flows.acting import Acting  # noqa: PLC0415
 
         async with AsyncExitStack() as stack:
             source = await stack.enter_async_context(takeover.old_database(postgres)) if postgres else None

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from scalelite.core.model import Secret
     from scalelite.core.takeover import Brought
     from scalelite.edge.redis import Redis
-    from scalelite.flows.reconcile import Acting, Planned
+    from scalelite.flows.acting import Acting
+    from scalelite.flows.reconcile import Planned
     from scalelite.settings import Settings
     from scalelite.store.db import Connection
 
