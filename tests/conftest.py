@@ -25,6 +25,7 @@ from psycopg.conninfo import make_conninfo
 from scalelite.store.db import connect
 from scalelite.store.embedded import embedded
 from scalelite.wiring import prepare
+from tests.beside import SECONDS, Soak
 from tests.statements import report
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     dropped: list[pytest.Item] = []
     for item in items:
         missing = [name for mark in item.iter_markers("needs") for name in mark.args if not _is_there(name)]
+        if item.get_closest_marker("beside") and not SECONDS:
+            missing = ["ten minutes"]
         (dropped if missing else kept).append(item)
         _left_out.update(missing[:1])
     if dropped and os.environ.get("SCALELITE_TESTS") == "full":
         raise pytest.UsageError(f"SCALELITE_TESTS=full, but these programs are missing: {', '.join(_left_out)}")
-    items[:] = kept
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("beside") is not None)
     config.hook.pytest_deselected(items=dropped)
     if config.getoption("--statements"):
         print(report(items))  # noqa: T201
@@ -84,6 +87,16 @@ def pytest_unconfigure() -> None:
     if _left_out:
         parts = ", ".join(f"{count} for want of {name}" for name, count in sorted(_left_out.items()))
         print(f"left out {sum(_left_out.values())} tests: {parts}")  # noqa: T201
+
+
+@pytest.fixture(scope="session", autouse=True)
+def soak(request: pytest.FixtureRequest) -> Iterator[Soak | None]:
+    """Run the soak beside all tests, if a test is to wait for it."""
+    if any(item.get_closest_marker("beside") for item in request.session.items):
+        with Soak() as running:
+            yield running
+    else:
+        yield None
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import tempfile
 import time
 from bisect import bisect_left
@@ -18,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -48,6 +49,9 @@ _OUTCOMES: Final = Counter(
     ["api", "call", "outcome"],
 )
 
+_TASKS: Final = Gauge(
+    "scalelite_tasks", "What workers and the poller have under way, asyncio's tasks.", multiprocess_mode="livesum"
+)
 
 # Counted here, and added to the shared files every second: those cost 20 µs a call, dictionaries 1.
 _FLUSH_S: Final = 1.0
@@ -99,7 +103,8 @@ async def flush_forever() -> None:
 
 
 def flush() -> None:
-    """Add what was counted since the last time to the shared files."""
+    """Add what was counted since the last time to the shared files, and note how many tasks there are."""
+    _TASKS.set(len(asyncio.all_tasks()))
     for (api, call, outcome), count in _outcomes.items():
         _OUTCOMES.labels(api, call, outcome).inc(count)
     for (api, call), times in _times.items():
@@ -147,10 +152,22 @@ def exposition(settings: Settings, observed: Observed | None) -> bytes:
     processes: CollectorRegistry = REGISTRY
     if settings.metrics_folder:
         processes = CollectorRegistry()
+        _forget_dead(settings.metrics_folder)
         MultiProcessCollector(processes, path=str(settings.metrics_folder))  # type: ignore[no-untyped-call]
     cluster = CollectorRegistry()
     cluster.register(_Cluster(observed))
     return generate_latest(processes) + generate_latest(cluster)
+
+
+def _forget_dead(folder: Path) -> None:
+    """Have gauges count living processes only: a worker that was killed leaves its own behind."""
+    for path in folder.glob("gauge_live*_*.db"):
+        try:
+            os.kill(int(path.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except PermissionError:  # another user's, in its place
+            continue
 
 
 # --- what Postgres knows ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from scalelite.flows.ending import until_one_ends
 from scalelite.flows.poller import poll_forever
 from scalelite.web import create_app
 from scalelite.web.listener import listen, refuse_newcomers, until_nobody_connects
-from scalelite.web.metrics import sharing
+from scalelite.web.metrics import flush_forever, sharing
 from scalelite.web.protocol import StrictProtocol
 from scalelite.web.supervisor import Program, Supervisor
 from scalelite.wiring import open_services
@@ -120,7 +120,7 @@ def run_poller(settings: Settings, conninfo: str) -> None:
 async def _poll(settings: Settings, conninfo: str) -> None:
     stop = stop_event()
     async with open_services(settings, conninfo, name="scalelite poller") as services:
-        await until_one_ends(poll_forever(services), deliver_forever(services), ended(stop))
+        await until_one_ends(poll_forever(services), deliver_forever(services), flush_forever(), ended(stop))
 
 
 async def ended(stop: asyncio.Event) -> None:

@@ -164,8 +164,18 @@ def test_metrics_are_added_up_over_the_workers(database: str) -> None:
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     line = 'scalelite_requests_total{api="bigbluebutton",call="index",outcome="answered"}'
-    with serving(database) as (_, port):
+
+    def tasks() -> float:
+        return float(get(port, "/metrics").partition("\nscalelite_tasks ")[2].split()[0])
+
+    with serving(database) as (service, port):
         for _ in range(40):
             assert "SUCCESS" in get(port, "/bigbluebutton/api")
         wait_until(lambda: all(f"{line} 40.0" in get(port, "/metrics") for _ in range(6)))
         wait_until(lambda: "scalelite_poll_last_cycle_timestamp_seconds" in get(port, "/metrics"))
+        before = tasks()
+        for victim in children(service.pid):
+            os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len(children(service.pid)) == WORKERS + 1 and is_ready(port), timeout_s=20)
+        time.sleep(1.5)  # each notes its own once a second
+        assert tasks() < 1.5 * before, "of those that died nothing is left"

@@ -68,12 +68,13 @@ async def test_without_postgres_the_service_lives_and_is_not_ready(cluster: Clus
 
 @pytest.mark.shows("MO-1", "PO-5", "PO-12")
 async def test_metrics_tell_of_servers_tenants_queues_and_the_poller_and_ask_no_server(cluster: Cluster) -> None:
-    service = await cluster.start(2)
+    service = await cluster.start(3)
     await service.create("room")
     meeting = cluster.hosts_of("room")[0]
-    other = next(server for server in cluster.servers if server is not meeting)
+    other, another = (server for server in cluster.servers if server is not meeting)
     meeting.add_users("room", 3)
     other.fail("status")
+    another.fail("status")
     await cluster.poll()
     await change(cluster.connection, commands.set_state(other.name, "cordoned"))
     asked = cluster.asked("getMeetings")
@@ -93,11 +94,12 @@ async def test_metrics_tell_of_servers_tenants_queues_and_the_poller_and_ask_no_
         of("tenant_users", tenant="tenant1"): 3,
         of("tenant_meetings", tenant="tenant2"): 0,
         of("queue_depth", queue="callback waiting"): 0,
-        of("poll_servers"): 2,
-        of("poll_failed_servers"): 1,
+        of("poll_servers"): 3,
+        of("poll_failed_servers"): 2,
         of("poll_suspect"): 1,
     }
     assert {key: found.get(key) for key in expected} == expected
+    assert 0 < found[of("tasks")] < 100
     assert of("server_state", server=other.name, state="enabled") not in found
     polled = found[of("server_last_poll_timestamp_seconds", server=meeting.name)]
     assert 0 <= found[of("poll_last_cycle_timestamp_seconds")] - polled < 60
