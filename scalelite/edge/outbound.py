@@ -117,11 +117,11 @@ class Outbound:
 def _callback_url(text: str) -> URL:
     try:
         url = URL(text)
-        if url.scheme in {"http", "https"} and url.host and url.port:
-            return url
     except ValueError:
-        pass
-    raise AddressForbidden("no http or https URL")
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host or not url.port:
+        raise AddressForbidden("no http or https URL")
+    return url
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:

