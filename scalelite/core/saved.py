@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from scalelite.core import document as documents
 from scalelite.core.model import Key, Kind
 from scalelite.core.plan import Remove, Update
 from scalelite.core.show import counted
@@ -38,12 +37,14 @@ def refuse_unusable(document: PlanDocument, here: Here) -> None:
 
     The inventory's files are looked at by `refuse_changed_files`.
     """
+    from scalelite.core.document import same_digest  # noqa: PLC0415 - its models take a while, and most plans need none
+
     made = f"it was made at {document.created_at}"
     target = document.target
     if target.cluster_uuid != here.cluster_uuid:
         name = f" {target.cluster!r}" if target.cluster else ""
         raise StalePlan(f"the plan is for another cluster{name} ({target.cluster_uuid})", hint="check DATABASE_URL")
-    if not documents.same_digest(document, here.key):
+    if not same_digest(document, here.key):
         raise StalePlan("the plan was tampered with: its digest is not that of its content", hint="plan again")
     if target.schema_revision != here.schema_revision:
         versions = f"migration {target.schema_revision}, here it is {here.schema_revision}"

@@ -165,6 +165,7 @@ class _Builder:
         self.next = events(source.text, hide_colons=hide_colons, progress=lambda: self.written + self.expanded)
         self.anchors: dict[str, tuple[Any, Mark, int]] = {}
         self.open_anchors: set[str] = set()
+        self.text_keys: set[str] = set()  # keys that are text also without quotes: most are of a few words
         self.written = 0
         self.expanded = 0
 
@@ -260,20 +261,24 @@ class _Builder:
 
     def mapping(self, mark: Mark, path: Path) -> Map:
         result = Map(mark)
+        marks, following, text_keys = result.marks, self.next, self.text_keys
         merges: list[tuple[Any, Mark]] = []
-        while (event := self.next()).__class__ is not MappingEndEvent:
-            key = self.key(event, path)
+        while (event := following()).__class__ is not MappingEndEvent:
+            if event.__class__ is ScalarEvent and event.value in text_keys and event.ctag is None:
+                key = event.value
+            else:
+                key = self.key(event, path)
             if key is None:
-                self.node(self.next(), (*path, "?"))
+                self.node(following(), (*path, "?"))
                 continue
-            value, at = self.value(self.next(), path, key, event.start_mark.index)
+            value, at = self.value(following(), path, key, event.start_mark.index)
             if key == "<<" and not event.style:
                 merges.append((value, at))
             elif key in result:
-                self.duplicate(key, result.marks[key], at, path)
+                self.duplicate(key, marks[key], at, path)
             else:
                 result[key] = value
-                result.marks[key] = at
+                marks[key] = at
         for value, at in merges:
             self.merge(result, value, at, path)
         return result
@@ -292,7 +297,10 @@ class _Builder:
         """Return a key, or None where it is none that can be used (reported)."""
         if event.__class__ is ScalarEvent and event.ctag is None:
             name: str = event.value
-            if event.style or type(plain(name)) is str:
+            if type(plain(name)) is str:
+                self.text_keys.add(name)
+                return name
+            if event.style:
                 return name
         mark = self.mark(event)
         if event.__class__ is ScalarEvent:

@@ -70,9 +70,8 @@ SELECT id, url, secret, previous_secret, load_multiplier, tag, state, max_meetin
   FROM server
 """
 _TENANTS = """
-SELECT t.id, t.name, t.enabled, t.secrets, t.limits, t.recordings, t.public_url, t.external_voice_bridge, t.protect,
-       t.lrs,
-       coalesce(array_agg(h.host) FILTER (WHERE h.host IS NOT NULL), '{}') AS hosts
+SELECT t.id, t.name, t.enabled, coalesce(array_agg(h.host) FILTER (WHERE h.host IS NOT NULL), '{}') AS hosts,
+       t.secrets, t.limits, t.recordings, t.public_url, t.external_voice_bridge, t.protect, t.lrs
   FROM tenant t LEFT JOIN tenant_host h ON h.tenant = t.id
 """
 _SETTINGS = """
@@ -83,7 +82,7 @@ SELECT t.name AS tenant, s.param, s.value, s.override, s.calls FROM setting s JO
 _OF_THESE_SETTINGS = """
   JOIN unnest(%s::text[], %s::text[]) AS k (name, param) ON k.name = t.name AND k.param = s.param
 """
-# What a row sets is all of a spec, so one set serves all of them.
+# A row has all fields of a spec, in the same order; one set of their names serves all of them.
 _SERVER_FIELDS: Final = set(ServerSpec.model_fields)
 _TENANT_FIELDS: Final = set(TenantSpec.model_fields)
 _SETTING_FIELDS: Final = set(SettingSpec.model_fields)
@@ -117,7 +116,7 @@ def _servers(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[K
         for column in ("secret", "previous_secret"):
             text = row[column]
             row[column] = Secret(sealer.open(text, f"server/{row['id']}/{column}")) if text else NO_SECRET
-        yield Key(Kind.SERVER, row["id"]), ServerSpec.model_construct(_SERVER_FIELDS, **row)
+        yield Key(Kind.SERVER, row["id"]), ServerSpec.of_row(row, _SERVER_FIELDS)
 
 
 def _tenants(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[Key, AnySpec]]:
@@ -128,7 +127,7 @@ def _tenants(rows: Iterable[dict[str, Any]], sealer: Sealer) -> Iterable[tuple[K
         row["hosts"] = tuple(sorted(row["hosts"]))
         row["limits"] = Limits.model_construct(**row["limits"])
         row["recordings"] = Retention.model_construct(**row["recordings"])
-        yield Key(Kind.TENANT, row["name"]), TenantSpec.model_construct(_TENANT_FIELDS, **row)
+        yield Key(Kind.TENANT, row["name"]), TenantSpec.of_row(row, _TENANT_FIELDS)
         if lrs is not None:
             lrs = map_lrs_secrets(lrs, sealer.open, identity)
             yield Key(Kind.LRS, row["name"]), LrsSpec.model_validate_json(json.dumps(lrs))
@@ -156,7 +155,7 @@ def _settings(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, AnySpec]]:
     for row in rows:
         key = Key(Kind.SETTING, row.pop("tenant"), row["param"])
         row["calls"] = tuple(row["calls"])
-        yield key, SettingSpec.model_construct(_SETTING_FIELDS, **row)
+        yield key, SettingSpec.of_row(row, _SETTING_FIELDS)
 
 
 async def load_some(connection: Connection, keys: Collection[Key]) -> dict[Key, AnySpec]:
