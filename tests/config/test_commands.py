@@ -80,6 +80,14 @@ def test_exit_statuses(scalelite: Command) -> None:
     assert "Did you mean" in scalelite("plan", "inv.yml", status=3).stderr
 
 
+@pytest.mark.shows("cli: exit statuses")
+@pytest.mark.parametrize(
+    ("words", "meant"), [("servres", "'servers'"), ("servers lst", "'list'"), ("plan --limt a", "'--limit'")]
+)
+def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(scalelite: Command, words: str, meant: str) -> None:
+    assert meant in scalelite(*words.split(), status=64).stderr
+
+
 @pytest.mark.shows("plan: exit statuses")
 def test_a_database_that_is_away_is_an_error_in_one_line(scalelite: Command) -> None:
     scalelite.environment["DATABASE_URL"] = f"postgresql://u:{CANARY}@127.0.0.1:1/x"
