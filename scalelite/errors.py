@@ -300,6 +300,13 @@ class RecordingBusy(ScaleliteError):
         super().__init__(f"recording {record_id} is being deleted")
 
 
+class RecordingOvertaken(ScaleliteError):
+    """Somebody else changed a recording's files while they were read or brought: it is to be done again."""
+
+    def __init__(self, record_id: str) -> None:
+        super().__init__(f"recording {record_id} was changed meanwhile", hint="do it again")
+
+
 # --- what front ends are told, as BigBlueButton XML ------------------------------------------------------------------
 
 

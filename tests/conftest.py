@@ -124,3 +124,15 @@ async def connection(database: str) -> AsyncIterator[Connection]:
     """A connection to this test's database."""
     async with connect(database, "tests") as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of an S3 server that checks signatures' form and keeps objects in memory."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

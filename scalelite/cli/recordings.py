@@ -75,20 +75,22 @@ def watch() -> None:
 
 @recordings.command("import")
 @click.argument("archives", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@actor_option
 def import_(archives: tuple[Path, ...]) -> int:
     """Import these archives, which stay where they are; without any, all that wait in the spool.
 
     \b
     Example: scalelite recordings import /backup/0f5c…-1700000100000.tar
     """
-    from scalelite.flows import importer  # noqa: PLC0415
+    from scalelite.flows import importer, library  # noqa: PLC0415
 
     async def importing(services: Services) -> list[Outcome]:
+        by = library.author(services, "import")
         if not archives:
-            return await importer.import_waiting(services)
+            return await importer.import_waiting(services, by=by)
         spool = importer.spool_of(services)
         taken = [await asyncio.to_thread(spool.take, archive) for archive in archives]
-        return [outcome for path in taken if (outcome := await importer.import_archive(services, path))]
+        return [outcome for path in taken if (outcome := await importer.import_archive(services, path, by=by))]
 
     outcomes = _with_services(importing, "import")
     for outcome in outcomes:
@@ -272,7 +274,7 @@ def update() -> int:
     from scalelite.flows import library  # noqa: PLC0415
 
     outcome = _with_services(library.reread, "update")
-    click.echo(f"{show.counted(outcome.read, 'recording')} read.")
+    click.echo(f"{show.counted(outcome.read, 'recording')} read, {outcome.changed} changed.")
     for problem in outcome.problems:
         click.echo(f"error: {problem}", err=True)
     return 9 if outcome.problems else 0

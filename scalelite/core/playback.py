@@ -37,9 +37,8 @@ class Target:
 
     @property
     def file(self) -> str:
-        """The file's name in the storage."""
-        folder = f"{self.format}/{self.record_id}"
-        return f"{folder}/{_INDEX}" if not self.path or self.path.endswith("/") else f"{folder}/{self.path}"
+        """The path of the file in the format's folder; of a folder, that of its page."""
+        return f"{self.path}{_INDEX}" if not self.path or self.path.endswith("/") else self.path
 
     @property
     def resource(self) -> str:

@@ -45,12 +45,13 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class PlaybackFormat:
-    """One way to play a recording; `url` is a path, `length` whole minutes."""
+    """One way to play a recording; `url` is a path, `length` whole minutes, `generation` that of its files."""
 
     format: str
     url: str
     length: int = 0
     processing_ms: int | None = None
+    generation: str = ""
     thumbnails: tuple[Thumbnail, ...] = ()
 
 
@@ -70,6 +71,14 @@ class Recording:
     tenant: UUID = SENTINEL_TENANT
     metadata: Mapping[str, str] = field(default_factory=dict)
     formats: tuple[PlaybackFormat, ...] = ()
+
+
+def folder_of(record_id: str, format_name: str, generation: str = "") -> str:
+    """Return the name under which a storage has a format's files; no record id has a dot.
+
+    Where files cannot be exchanged at once, each import brings a new generation, and the row says which one counts.
+    """
+    return f"{format_name}/{record_id}.{generation}" if generation else f"{format_name}/{record_id}"
 
 
 def parse_metadata(xml: bytes, record_id: str, format_name: str, formats: Sequence[str]) -> Recording:

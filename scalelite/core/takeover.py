@@ -393,4 +393,4 @@ def _formats(rows: Iterable[Sequence[Any]]) -> Iterable[PlaybackFormat]:
         thumbnails = tuple(
             Thumbnail(path_of(image or ""), width, height, alt or "") for image, width, height, alt in images or ()
         )
-        yield PlaybackFormat(name, path_of(url or ""), length or 0, processing_ms, thumbnails)
+        yield PlaybackFormat(name, path_of(url or ""), length or 0, processing_ms, thumbnails=thumbnails)

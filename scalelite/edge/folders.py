@@ -32,13 +32,21 @@ class Place(NamedTuple):
     format: str
     record_id: str
     published: bool | None
+    generation: str = ""
 
 
 class Storage(Protocol):
-    """Where the files of recordings are; names are FORMAT/RECORD_ID/PATH."""
+    """Where the files of recordings are; names are those of `folder_of`, and the path in it."""
 
-    async def stage(self, record_id: str, format_name: str, folder: Path) -> None:
-        """Do the slow part of bringing a format's folder into the storage, before any row is locked."""
+    async def stage(self, record_id: str, format_name: str, folder: Path) -> str:
+        """Do the slow part of bringing a format's folder into the storage, before any row is locked.
+
+        Returns its generation, whose files nobody sees until the row says so; '' where `place` exchanges them.
+        """
+        ...
+
+    async def discard(self, record_id: str, format_name: str, generation: str) -> None:
+        """Remove the files of a generation that no row counts."""
         ...
 
     async def place(self, record_id: str, format_name: str, folder: Path, *, published: bool) -> None:
@@ -70,7 +78,7 @@ class Storage(Protocol):
         ...
 
     async def tidy(self, before_s: float) -> None:
-        """Remove what a crash left half done before that time (seconds since 1970)."""
+        """Remove what a crash left half copied before that time (seconds since 1970)."""
         ...
 
 
@@ -82,8 +90,12 @@ class Folders:
     unpublished: Path
     disk: Disk
 
-    async def stage(self, record_id: str, format_name: str, folder: Path) -> None:
+    async def stage(self, record_id: str, format_name: str, folder: Path) -> str:  # noqa: ARG002
         """Do nothing: a rename is all that it takes."""
+        return ""
+
+    async def discard(self, record_id: str, format_name: str, generation: str) -> None:
+        """Do nothing: there is one generation."""
 
     async def place(self, record_id: str, format_name: str, folder: Path, *, published: bool) -> None:
         """Rename the folder into its place; what was there is exchanged for it at once, and removed after."""

@@ -1,4 +1,4 @@
-"""Files of recordings in S3-compatible object storage: keys are FORMAT/RECORD_ID/PATH, published or not.
+"""Files of recordings in S3-compatible object storage: keys are FORMAT/RECORD_ID.GENERATION/PATH, published or not.
 
 The bucket must not be public: what may be seen is decided by the rows, and files go through this program. Plain signed
 requests, with answers of no more than a page or a part in memory. All that goes wrong is an OSError.
@@ -11,6 +11,8 @@ import base64
 import hashlib
 import io
 import os
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,13 +23,13 @@ import aiohttp
 from yarl import URL
 
 from scalelite.core import wire
-from scalelite.core.recording import RECORD_ID
+from scalelite.core.recording import RECORD_ID, folder_of
 from scalelite.edge.folders import CHUNK, Place
 from scalelite.edge.signature import Unsigned, signed_headers
 from scalelite.errors import UselessAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from lxml import etree
@@ -38,6 +40,7 @@ PART: Final = 16 << 20
 _AT_ONCE: Final = 8
 _CONNECTIONS: Final = 32
 _MOST_DELETED: Final = 1000
+_LAST: Final = "metadata.xml"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 
 
@@ -68,10 +71,23 @@ class Objects:
 
     # --- as a storage ------------------------------------------------------------------------------------------------
 
-    async def stage(self, record_id: str, format_name: str, folder: Path) -> None:
-        """Upload the folder, then remove what an earlier upload had and this one has not."""
-        prefix = f"{format_name}/{record_id}/"
+    async def stage(self, record_id: str, format_name: str, folder: Path) -> str:
+        """Upload the folder as a new generation; what says that it is whole, its metadata.xml, comes last."""
+        generation = f"{int(self.now().timestamp() * 1000):013}-{secrets.token_hex(4)}"
+        prefix = f"{folder_of(record_id, format_name, generation)}/"
         files = {prefix + name: path for name, path in await asyncio.to_thread(_files, folder)}
+        last = files.pop(f"{prefix}{_LAST}", None)
+        try:
+            await self._upload_all(files)
+            if last:
+                await self._upload(f"{prefix}{_LAST}", last)
+        except OSError:
+            with suppress(OSError):  # what is left is swept up later
+                await self.discard(record_id, format_name, generation)
+            raise
+        return generation
+
+    async def _upload_all(self, files: Mapping[str, Path]) -> None:
         limit, problem = asyncio.Semaphore(_AT_ONCE), ""
 
         async def upload(key: str, path: Path) -> None:
@@ -86,7 +102,11 @@ class Objects:
             problem = str(failed.exceptions[0])
         if problem:
             raise ObjectsFailed(problem)
-        await self._delete([key async for key in self._keys(prefix) if key not in files])
+
+    async def discard(self, record_id: str, format_name: str, generation: str) -> None:
+        """Remove the objects of a generation."""
+        prefix = f"{folder_of(record_id, format_name, generation)}/"
+        await self._delete([key async for key in self._keys(prefix)])
 
     async def place(self, record_id: str, format_name: str, folder: Path, *, published: bool) -> None:
         """Do nothing: what is staged is in its place."""
@@ -96,9 +116,10 @@ class Objects:
         return True
 
     async def remove(self, record_id: str) -> None:
-        """Remove the recording's objects of every format, known or not."""
+        """Remove the recording's objects of every format and generation, known or not."""
         for format_prefix in await self._folders(""):
-            await self._delete([key async for key in self._keys(f"{format_prefix}{record_id}/")])
+            for end in "/.":
+                await self._delete([key async for key in self._keys(f"{format_prefix}{record_id}{end}")])
 
     async def size(self, name: str) -> int | None:
         """Return the size of an object."""
@@ -121,16 +142,17 @@ class Objects:
             pass
 
     async def places(self) -> list[Place]:
-        """List what is there; the place does not say whether it is published."""
-        return [
-            Place(format_prefix.rstrip("/"), record_id, None)
-            for format_prefix in await self._folders("")
-            for folder in await self._folders(format_prefix)
-            if RECORD_ID.fullmatch(record_id := folder.removeprefix(format_prefix).rstrip("/"))
-        ]
+        """List what is there, whole or not; the place does not say whether it is published."""
+        found = []
+        for format_prefix in await self._folders(""):
+            for folder in await self._folders(format_prefix):
+                record_id, _, generation = folder.removeprefix(format_prefix).rstrip("/").partition(".")
+                if RECORD_ID.fullmatch(record_id):
+                    found.append(Place(format_prefix.rstrip("/"), record_id, None, generation))
+        return found
 
     async def tidy(self, before_s: float) -> None:
-        """Do nothing: unfinished uploads are invisible, and the bucket's lifecycle rule removes them."""
+        """Do nothing: unfinished parts are invisible, and the bucket's lifecycle rule removes them."""
 
     # --- requests ----------------------------------------------------------------------------------------------------
 

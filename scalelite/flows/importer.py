@@ -9,28 +9,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter
 
-from scalelite.core.recording import MAX_METADATA_BYTES, merged, parse_metadata
+from scalelite.core.recording import MAX_METADATA_BYTES, folder_of, merged, parse_metadata
 from scalelite.edge.archive import unpack
 from scalelite.edge.spool import Spool
-from scalelite.errors import ArchiveIncomplete, DatabaseAway, RecordingBusy, RecordingInvalid
-from scalelite.flows import tracks
+from scalelite.errors import ArchiveIncomplete, DatabaseAway, RecordingBusy, RecordingInvalid, RecordingOvertaken
+from scalelite.flows import generations, tracks
+from scalelite.flows.acting import LOCK_TIMEOUT_S
 from scalelite.flows.callbacks import recording_ready
 from scalelite.flows.recordings import repair
-from scalelite.store import recordings as store
+from scalelite.store import db, imports
+from scalelite.store.imports import Files
+from scalelite.store.revisions import note_recordings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from scalelite.core.recording import Recording
     from scalelite.edge.archive import Unpacked
     from scalelite.flows.services import Services
+    from scalelite.store.db import Connection
+    from scalelite.store.specs import Author
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +55,8 @@ _ABANDONED_S: Final = 3600.0
 # Archives that are imported at the same time: most of it is waiting for the disk.
 _AT_ONCE: Final = 4
 _LEFT_OVER_S: Final = 86400.0
+# How often an import begins again because others change the same recording.
+_ATTEMPTS: Final = 5
 # A rename, or a copy where the folders are on different file systems.
 _LONGEST_PLACING_S: Final = 900.0
 
@@ -69,9 +79,12 @@ def spool_of(services: Services) -> Spool:
 
 async def watch(services: Services) -> None:
     """Import what comes, until cancelled; several may watch one spool."""
-    await tidy(services)
+    tidied_s = -_LEFT_OVER_S
     while True:
         try:
+            if time.monotonic() - tidied_s >= _LEFT_OVER_S:
+                await tidy(services)
+                tidied_s = time.monotonic()
             await repair(services)
             await import_waiting(services)
         except (DatabaseAway, OSError) as error:
@@ -84,17 +97,23 @@ async def tidy(services: Services) -> None:
     before_s = services.now_ms() / 1000 - _LEFT_OVER_S
     await asyncio.to_thread(spool_of(services).tidy, before_s)
     await services.recordings.tidy(before_s)
+    await generations.sweep(services, before_s)
 
 
-async def import_waiting(services: Services, settled_s: float = SETTLED_S) -> list[Outcome]:
-    """Import all archives that are complete, a few at a time; raises DatabaseAway."""
+async def import_waiting(
+    services: Services, settled_s: float = SETTLED_S, *, by: Author | None = None
+) -> list[Outcome]:
+    """Import all archives that are complete, a few at a time; raises DatabaseAway.
+
+    What servers send is not a person's change; with `by`, each recording is a revision.
+    """
     now_s = services.now_ms() / 1000
     waiting = await asyncio.to_thread(spool_of(services).waiting, now_s - settled_s)
     outcomes: list[Outcome] = []
 
     async def work() -> None:
         while waiting:
-            if outcome := await import_archive(services, waiting.pop(0)):
+            if outcome := await import_archive(services, waiting.pop(0), by=by):
                 outcomes.append(outcome)
 
     ends = await asyncio.gather(*(work() for _ in range(_AT_ONCE)), return_exceptions=True)
@@ -104,11 +123,11 @@ async def import_waiting(services: Services, settled_s: float = SETTLED_S) -> li
     return outcomes
 
 
-async def import_archive(services: Services, archive: Path) -> Outcome | None:
+async def import_archive(services: Services, archive: Path, *, by: Author | None = None) -> Outcome | None:
     """Import one archive and remove it, or set it aside; None if another importer has it.
 
     What may go away by itself (a full disk, a recording that is being deleted) leaves the archive where it is; raises
-    DatabaseAway.
+    DatabaseAway, and with `by` LockTimeout.
     """
     spool = spool_of(services)
     with spool.claimed(archive) as file:
@@ -117,7 +136,7 @@ async def import_archive(services: Services, archive: Path) -> Outcome | None:
         try:
             with spool.work_folder() as work:
                 unpacked = await asyncio.to_thread(unpack, file, work / "archive", services.disk)
-                outcome = await _import_unpacked(services, archive.name, unpacked)
+                outcome = await _import_unpacked(services, archive.name, unpacked, by)
         except RecordingInvalid as error:
             outcome = Outcome(archive.name, failed=(error.message,))
         except ArchiveIncomplete as error:
@@ -150,7 +169,7 @@ def _put_away(spool: Spool, archive: Path, outcome: Outcome) -> None:
         log.info("recording %s is imported", record_id)
 
 
-async def _import_unpacked(services: Services, name: str, unpacked: Sequence[Unpacked]) -> Outcome:
+async def _import_unpacked(services: Services, name: str, unpacked: Sequence[Unpacked], by: Author | None) -> Outcome:
     """Import each recording of an archive; a format that cannot be read does not hold up the others."""
     if not unpacked:
         raise RecordingInvalid("there is no recording in it")
@@ -164,7 +183,7 @@ async def _import_unpacked(services: Services, name: str, unpacked: Sequence[Unp
         else:
             readable.setdefault(each.record_id, []).append((each, recording))
     for formats in readable.values():
-        await _import_recording(services, formats)
+        await _import_recording(services, formats, by)
     return Outcome(name, tuple(readable), tuple(failed))
 
 
@@ -178,20 +197,74 @@ def _read(unpacked: Unpacked, formats: Sequence[str]) -> Recording:
     return parse_metadata(xml, unpacked.record_id, unpacked.format, formats)
 
 
-async def _import_recording(services: Services, formats: Sequence[tuple[Unpacked, Recording]]) -> None:
-    """Put the formats of one recording in place and into its row: files first, so that no row is without them."""
-    settings, storage = services.settings, services.recordings
+async def _import_recording(
+    services: Services, formats: Sequence[tuple[Unpacked, Recording]], by: Author | None
+) -> None:
+    """Bring the formats of one recording; again, if somebody else changed its files meanwhile."""
+    settings = services.settings
     recording = reduce(merged, (each for _, each in formats))
     if settings.recording_import_unpublished and recording.published:
         recording = replace(recording, published=False, state="unpublished")
     recording = replace(recording, protected=settings.protected_recordings)
-    for each, _ in formats:
-        if each.format == tracks.FORMAT:
-            await tracks.keep_uploads(services, each.record_id, each.folder)
-        await storage.stage(each.record_id, each.format, each.folder)
-    async with services.database.use(_LONGEST_PLACING_S) as connection, connection.transaction():
-        row = await store.put_recording(connection, recording)
-        for each, _ in formats:
-            await storage.place(each.record_id, each.format, each.folder, published=row.published)
-        await store.put_details(connection, row.id, recording)
-        await recording_ready(connection, row.tenant, recording.meeting_id, recording.record_id)
+    for _ in range(_ATTEMPTS):
+        with suppress(RecordingOvertaken):
+            return await _bring(services, recording, [each for each, _ in formats], by)
+    raise RecordingBusy(recording.record_id)
+
+
+async def _bring(services: Services, recording: Recording, formats: Sequence[Unpacked], by: Author | None) -> None:
+    """Put files in place and into the row that says so: files first, so that no row is without them."""
+    storage, record_id = services.recordings, recording.record_id
+    async with services.database.use() as connection:
+        before = (await imports.files_of(connection, [record_id])).get(record_id, Files())
+    if before.pending == "deleted":
+        raise RecordingBusy(record_id)
+    staged: dict[str, str] = {}
+    try:
+        for each in formats:
+            if each.format == tracks.FORMAT and each.format in before.generations:
+                old = folder_of(record_id, each.format, before.generations[each.format])
+                await tracks.keep_uploads(services, old, each.folder)
+            staged[each.format] = await storage.stage(record_id, each.format, each.folder)
+        await _write(services, _with_generations(recording, staged), formats, before.edition, by)
+    except (OSError, RecordingBusy, RecordingOvertaken):
+        await _discard(services, record_id, staged)
+        raise
+    # Whether a transaction whose end was not heard of was committed, the sweep finds out; here it was.
+    await _discard(
+        services, record_id, {name: before.generations[name] for name in staged if name in before.generations}
+    )
+
+
+def _with_generations(recording: Recording, generations: Mapping[str, str]) -> Recording:
+    formats = tuple(replace(each, generation=generations[each.format]) for each in recording.formats)
+    return replace(recording, formats=formats)
+
+
+async def _write(
+    services: Services, recording: Recording, formats: Sequence[Unpacked], edition: int, by: Author | None
+) -> None:
+    """Place what is staged and write the row, in one transaction; what a person has us do is a revision in it."""
+    storage, record_id = services.recordings, recording.record_id
+    async with services.database.use(_LONGEST_PLACING_S) as connection, _transaction(connection, by):
+        row = await imports.put_recording(connection, recording, edition)
+        for each in formats:
+            await storage.place(record_id, each.format, each.folder, published=row.published)
+        await imports.put_details(connection, row.id, recording)
+        await recording_ready(connection, row.tenant, recording.meeting_id, record_id)
+        if by:
+            await note_recordings(connection, by, {record_id: "update" if edition else "create"})
+
+
+def _transaction(connection: Connection, by: Author | None) -> AbstractAsyncContextManager[object]:
+    """Revisions are numbered under the lock of apply, which comes before the rows' locks, as everywhere."""
+    return db.apply_lock(connection, LOCK_TIMEOUT_S) if by else connection.transaction()
+
+
+async def _discard(services: Services, record_id: str, generations: Mapping[str, str]) -> None:
+    """Remove generations that do not count; what cannot be removed is swept up later."""
+    for format_name, generation in generations.items():
+        try:
+            await services.recordings.discard(record_id, format_name, generation)
+        except OSError as error:
+            log.warning("old files of recording %s are removed later: %s", record_id, error)

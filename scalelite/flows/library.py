@@ -9,27 +9,35 @@ from typing import TYPE_CHECKING, Final
 
 from scalelite.core.listing import Filter
 from scalelite.core.model import SENTINEL_TENANT
-from scalelite.core.recording import MAX_METADATA_BYTES, merged, parse_metadata
-from scalelite.errors import RecordingBusy, RecordingInvalid, RecordingNotFound, RecordingNotMoved
-from scalelite.flows import recordings
+from scalelite.core.recording import MAX_METADATA_BYTES, folder_of, merged, parse_metadata
+from scalelite.errors import (
+    RecordingBusy,
+    RecordingInvalid,
+    RecordingNotFound,
+    RecordingNotMoved,
+    RecordingOvertaken,
+)
+from scalelite.flows import generations, recordings
 from scalelite.flows.acting import LOCK_TIMEOUT_S
-from scalelite.store import db
+from scalelite.store import db, imports
 from scalelite.store import recordings as store
+from scalelite.store.imports import Files
 from scalelite.store.revisions import note_recordings
 from scalelite.store.specs import Author
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from scalelite.core.model import TenantSpec
     from scalelite.core.recording import Recording
     from scalelite.edge.folders import Place
     from scalelite.flows.services import Services
+    from scalelite.store.db import Connection
+    from scalelite.store.revisions import Done
 
 log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 100
 _LONGEST_S: Final = 60.0
 
 
@@ -42,11 +50,13 @@ async def add_to_tenant(
     async with services.database.use(_LONGEST_S) as connection, db.apply_lock(connection, LOCK_TIMEOUT_S):
         ids = await store.assign(connection, (tenant.id, tenant.name), wanted, owner=owner, dry_run=dry_run)
         if ids and not dry_run:
-            await note_recordings(connection, _author(services, f"add-to-tenant {tenant.name}"), "update", ids)
+            what = f"add-to-tenant {tenant.name}"
+            await note_recordings(connection, author(services, what), dict.fromkeys(ids, "update"))
         return len(ids)
 
 
-def _author(services: Services, what: str) -> Author:
+def author(services: Services, what: str) -> Author:
+    """Return who does something to recordings by a command."""
     return Author(services.settings.actor, f"recordings {what}", {"command": f"recordings {what.partition(' ')[0]}"})
 
 
@@ -71,7 +81,7 @@ async def delete_each(services: Services, ids: Sequence[str]) -> list[str]:
             else:
                 noted.append(record_id)
         if noted:
-            await note_recordings(connection, _author(services, "delete"), "remove", noted)
+            await note_recordings(connection, author(services, "delete"), dict.fromkeys(noted, "remove"))
     for record_id in noted:
         try:
             await recordings.finish(services, record_id)
@@ -82,56 +92,85 @@ async def delete_each(services: Services, ids: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Reread:
-    """What came of reading the files again: how many recordings, and what could not be read."""
+    """What came of reading the files again: how many recordings, how many rows that changed, what could not be read."""
 
-    read: int
-    problems: tuple[str, ...]
+    read: int = 0
+    changed: int = 0
+    problems: tuple[str, ...] = ()
+
+    def __add__(self, other: Reread) -> Reread:
+        return Reread(self.read + other.read, self.changed + other.changed, (*self.problems, *other.problems))
 
 
 async def reread(services: Services) -> Reread:
     """Read the metadata.xml of all files again, and take up recordings that no row knows; people's edits stay.
 
-    What is unpublished by its place is so in its row; what was deleted stays deleted.
+    What is unpublished by its place is so in its row; what was deleted stays deleted. Each batch is a transaction.
     """
-    places = await services.recordings.places()
-    read: list[str] = []
-    problems: list[str] = []
-    for batch in _batches(sorted({place.record_id for place in places})):
+    outcome = Reread()
+    for batch in generations.batches(await services.recordings.places()):
         async with services.database.use() as connection:
-            gone, _ = await store.find_recordings(connection, None, Filter(prefixes=batch, states=("deleted",)))
-        deleted = {recording.record_id for recording in gone}
-        for record_id in batch:
-            if record_id in deleted:
+            rows = await imports.files_of(connection, list(batch))
+        read, problems = [], []
+        for record_id, places in batch.items():
+            files = rows.get(record_id, Files())
+            if files.state == "deleted":
                 continue
             try:
-                await _reread(services, [place for place in places if place.record_id == record_id])
-            except (RecordingInvalid, RecordingBusy) as error:
+                read.append((await _recording(services, places, files), files.edition))
+            except RecordingInvalid as error:
                 problems.append(f"{record_id}: {error.message}")
-            else:
-                read.append(record_id)
-    if read:
-        async with services.database.use(_LONGEST_S) as connection, db.apply_lock(connection, LOCK_TIMEOUT_S):
-            await note_recordings(connection, _author(services, "update"), "update", read)
-    return Reread(len(read), tuple(problems))
+        outcome += await _renew(services, read) + Reread(problems=tuple(problems))
+    return outcome
 
 
-def _batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for start in range(0, len(ids), AT_ONCE):
-        yield tuple(ids[start : start + AT_ONCE])
+async def _renew(services: Services, read: Sequence[tuple[Recording, int]]) -> Reread:
+    """Write what was read into the rows, and a revision of those that it changed."""
+    ids = [recording.record_id for recording, _ in read]
+    problems = []
+    async with services.database.use(_LONGEST_S) as connection, db.apply_lock(connection, LOCK_TIMEOUT_S):
+        before = await _by_id(connection, ids)
+        for recording, edition in read:
+            try:
+                async with connection.transaction():
+                    row = await imports.put_recording(connection, recording, edition)
+                    await imports.put_details(connection, row.id, recording)
+            except (RecordingBusy, RecordingOvertaken) as error:
+                problems.append(f"{recording.record_id}: {error.message}")
+        after = await _by_id(connection, ids)
+        done: dict[str, Done] = {
+            record_id: "update" if record_id in before else "create"
+            for record_id, recording in after.items()
+            if recording != before.get(record_id)
+        }
+        if done:
+            await note_recordings(connection, author(services, "update"), done)
+    return Reread(len(ids) - len(problems), len(done), tuple(problems))
 
 
-async def _reread(services: Services, places: Sequence[Place]) -> None:
-    recording = reduce(merged, [await _read(services, place) for place in places])
-    recording = replace(recording, protected=services.settings.protected_recordings)
-    async with services.database.use() as connection, connection.transaction():
-        row = await store.put_recording(connection, recording)
-        await store.put_details(connection, row.id, recording)
+async def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Recording]:
+    if not ids:
+        return {}
+    found, _ = await store.find_recordings(connection, None, Filter(prefixes=tuple(ids), states=None))
+    return {recording.record_id: recording for recording in found if recording.record_id in ids}
 
 
-async def _read(services: Services, place: Place) -> Recording:
-    name = f"{place.format}/{place.record_id}/metadata.xml"
-    xml = b"".join([chunk async for chunk in services.recordings.read(name, 0, MAX_METADATA_BYTES + 1)])
+async def _recording(services: Services, places: Sequence[Place], files: Files) -> Recording:
+    """Read what the files of a recording say."""
+    formats = [await _read(services, each) for each in generations.in_order(places, files).values()]
+    return replace(reduce(merged, formats), protected=services.settings.protected_recordings)
+
+
+async def _read(services: Services, places: Sequence[Place]) -> Recording:
+    """Read the metadata.xml of a format, in the first of these places that has one: what has none is not whole."""
+    xml, place = b"", places[0]
+    for place in places:
+        name = f"{folder_of(place.record_id, place.format, place.generation)}/metadata.xml"
+        xml = b"".join([chunk async for chunk in services.recordings.read(name, 0, MAX_METADATA_BYTES + 1)])
+        if xml:
+            break
     found = parse_metadata(xml, place.record_id, place.format, services.settings.recording_formats)
+    found = replace(found, formats=tuple(replace(each, generation=place.generation) for each in found.formats))
     if place.published is None or found.published == place.published:
         return found
     return replace(found, published=place.published, state="published" if place.published else "unpublished")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from scalelite.core import playback
 from scalelite.core.playback import COOKIE, Target
+from scalelite.core.recording import folder_of
 from scalelite.errors import ChecksumError, NotPlayable
-from scalelite.store import recordings as store
+from scalelite.store import playback as store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from scalelite.flows.services import Services
     from scalelite.flows.snapshot import Snapshot
-    from scalelite.store.recordings import Playable
+    from scalelite.store.playback import Playable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What may be delivered: `page` for a link of getRecordings, else the target itself; and cookies to set."""
+    """What may be delivered: `page` for a link of getRecordings, else the target itself; and cookies to set.
+
+    `file` is its name in the storage.
+    """
 
     target: Target
+    file: str
     page: str = ""
     protected: bool = False
     cookies: tuple[str, ...] = ()
@@ -65,10 +70,12 @@ class Playback:
         if found is None:
             raise NotPlayable
         page = playback.target_of(found.url, formats) if target.opens else target
-        if page is None:
+        # The path of the page comes from the archive: it must not lead into another recording.
+        if page is None or (page.record_id, page.format) != (target.record_id, target.format):
             raise NotPlayable
         cookies = await self._open(asked, target, found) if found.protected else ()
-        return Granted(page, found.url if target.opens else "", found.protected, cookies)
+        file = f"{folder_of(page.record_id, page.format, found.generation)}/{page.file}"
+        return Granted(page, file, found.url if target.opens else "", found.protected, cookies)
 
     def _owner(self, host: str) -> UUID | None:
         if not self.snapshot.declared.serves(host):

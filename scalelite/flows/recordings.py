@@ -14,6 +14,7 @@ from scalelite.core.listing import Edit, Filter, Links
 from scalelite.errors import DatabaseAway, RecordingNotFound, RecordingNotMoved, UnfilteredRecordings
 from scalelite.flows.calls import Answer
 from scalelite.store import recordings as store
+from scalelite.store.playback import add_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ async def _new_tokens(services: Services, found: Sequence[Recording]) -> dict[tu
     if tokens:
         digests = {place: hashlib.sha256(token.encode()).digest() for place, token in tokens.items()}
         async with services.database.use() as connection:
-            await store.add_tokens(connection, digests, services.settings.protected_token_minutes)
+            await add_tokens(connection, digests, services.settings.protected_token_minutes)
     return tokens
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from scalelite.core import tracks
 from scalelite.core.listing import Filter
-from scalelite.core.recording import RECORD_ID
+from scalelite.core.recording import RECORD_ID, folder_of
 from scalelite.core.tracks import KINDS, LARGEST, Track
 from scalelite.edge.folders import write_file
-from scalelite.errors import NotStored
+from scalelite.errors import NotStored, RecordingNotFound
 from scalelite.flows.calls import Answer
 from scalelite.store import recordings as store
 
@@ -28,6 +28,8 @@ JSON: Final = "application/json"
 FORMAT: Final = "presentation"
 _LIST: Final = "captions.json"
 _UPLOAD: Final = "upload"
+# Of an upload into an object storage; every answer comes within 12 s.
+_LONGEST_S: Final = 10.0
 
 
 async def get_text_tracks(proxy: Proxy, caller: Caller) -> Answer:
@@ -35,9 +37,9 @@ async def get_text_tracks(proxy: Proxy, caller: Caller) -> Answer:
     record_id = caller.params.get("recordID", "")
     if not record_id:
         return _failed("paramError", "Missing param recordID.")
-    if not await _is_callers(proxy, caller, record_id):
-        return _failed("noRecordings", f"No recording was found for {record_id}.")
-    found = await _tracks(proxy.services, record_id)
+    if (folder := await _folder(proxy, caller, record_id)) is None:
+        return _unknown(record_id)
+    found = await _tracks(proxy.services, folder)
     if not found:
         return _failed("noCaptionsFound", f"No captions were found for {record_id}.")
     base = f"{caller.tenant.public_url or caller.origin}/{FORMAT}/{record_id}"
@@ -55,32 +57,37 @@ async def put_text_track(proxy: Proxy, caller: Caller) -> Answer:
         return _failed("invalidKind", "The kind must be subtitles or captions.")
     if not tracks.is_language(lang):
         return _failed("invalidLang", "The lang must be a language tag.")
-    if not await _is_callers(proxy, caller, record_id):
-        return _failed("noRecordings", f"No recording was found for {record_id}.")
+    if await _folder(proxy, caller, record_id) is None:
+        return _unknown(record_id)
     content = tracks.uploaded(caller.slides.content)
     if not content:
         return _failed("empty_uploaded_text_track", "The file is missing, or is neither WebVTT nor SubRip.")
     try:
-        await _store(proxy.services, record_id, Track(lang, params["label"], kind, _UPLOAD), content)
+        await store_track(proxy.services, record_id, Track(lang, params["label"], kind, _UPLOAD), content)
+    except RecordingNotFound:
+        return _unknown(record_id)
     except OSError:
         raise NotStored from None
     return Answer(tracks.stored(record_id), content_type=JSON)
 
 
-async def _store(services: Services, record_id: str, track: Track, content: str) -> None:
-    """Write a track and the list of tracks; the row stays locked for it, so that of two at once none is lost."""
-    storage, folder = services.recordings, f"{FORMAT}/{record_id}"
-    async with services.database.use() as connection, connection.transaction():
-        await store.lock(connection, record_id)
-        others = [each for each in await _tracks(services, record_id) if each.lang != track.lang]
+async def store_track(services: Services, record_id: str, track: Track, content: str) -> None:
+    """Write a track and the list of tracks; the row stays locked for it, so that of two at once none is lost.
+
+    An import that has read the list before begins again. Raises RecordingNotFound.
+    """
+    storage = services.recordings
+    async with services.database.use(_LONGEST_S) as connection, connection.transaction():
+        folder = folder_of(record_id, FORMAT, await store.change_files(connection, record_id, FORMAT))
+        others = [each for each in await _tracks(services, folder) if each.lang != track.lang]
         await storage.write(f"{folder}/{track.file}", content.encode())
         await storage.write(f"{folder}/{_LIST}", tracks.write_tracks([*others, track]))
 
 
-async def keep_uploads(services: Services, record_id: str, newer: Path) -> None:
+async def keep_uploads(services: Services, folder: str, newer: Path) -> None:
     """Copy the tracks that people put beside a recording into a newer folder, before that takes the place of it."""
-    uploads = [each for each in await _tracks(services, record_id) if each.source == _UPLOAD]
-    contents = {each: await _read(services, f"{FORMAT}/{record_id}/{each.file}") for each in uploads}
+    uploads = [each for each in await _tracks(services, folder) if each.source == _UPLOAD]
+    contents = {each: await _read(services, f"{folder}/{each.file}") for each in uploads}
     if uploads:
         await asyncio.to_thread(_add, newer, contents, services.disk)
 
@@ -96,24 +103,33 @@ def _add(folder: Path, uploads: Mapping[Track, bytes], disk: Disk) -> None:
         write_file(path, [content], disk)
 
 
-async def _is_callers(proxy: Proxy, caller: Caller, record_id: str) -> bool:
-    """Whether this very recording is the caller's, and has the format that subtitles belong to."""
+async def _folder(proxy: Proxy, caller: Caller, record_id: str) -> str | None:
+    """Return where the tracks of this very recording are, if it is the caller's and has the format they belong to."""
     if not RECORD_ID.fullmatch(record_id):
-        return False
+        return None
     owner = caller.tenant.id if caller.tenant.name else None
     async with proxy.services.database.use() as connection:
         found, _ = await store.find_recordings(connection, owner, Filter(prefixes=(record_id,)))
-    return any(
-        each.record_id == record_id and any(playback.format == FORMAT for playback in each.formats) for each in found
-    )
+    generations = [
+        playback.generation
+        for each in found
+        if each.record_id == record_id
+        for playback in each.formats
+        if playback.format == FORMAT
+    ]
+    return folder_of(record_id, FORMAT, generations[0]) if generations else None
 
 
-async def _tracks(services: Services, record_id: str) -> list[Track]:
-    return tracks.read_tracks(await _read(services, f"{FORMAT}/{record_id}/{_LIST}"))
+async def _tracks(services: Services, folder: str) -> list[Track]:
+    return tracks.read_tracks(await _read(services, f"{folder}/{_LIST}"))
 
 
 async def _read(services: Services, name: str) -> bytes:
     return b"".join([chunk async for chunk in services.recordings.read(name, 0, LARGEST)])
+
+
+def _unknown(record_id: str) -> Answer:
+    return _failed("noRecordings", f"No recording was found for {record_id}.")
 
 
 def _failed(key: str, message: str) -> Answer:

@@ -1,4 +1,4 @@
-"""Recordings in Postgres: found by what callers may see, written by imports and edits; knows no file.
+"""Recordings in Postgres: found by what callers may see, changed by what people want of them; knows no file.
 
 `tenant` None means every tenant's: that is who asks where there is no multitenancy.
 """
@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from psycopg.rows import class_row
 
-from scalelite.core.model import SENTINEL_TENANT
 from scalelite.core.recording import PlaybackFormat, Recording, Thumbnail
-from scalelite.errors import RecordingBusy, RecordingNotFound
+from scalelite.errors import RecordingNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from scalelite.core.listing import Edit, Filter
@@ -30,15 +29,11 @@ _COLUMNS: Final = (
 )
 # Of a metadata value, this many characters are in the index (migration 0009).
 _INDEXED: Final = 200
-_WRITTEN: Final = (
-    "record_id", "tenant", "meeting_id", "name", "state", "published", "protected", "start_ms", "end_ms",
-    "participants",
-)  # fmt: skip
 _DETAILS: Final = """
 SELECT p.*, (SELECT count(*) FROM matching) AS total,
        (SELECT jsonb_agg(jsonb_build_array(m.key, m.value) ORDER BY m.place)
           FROM recording_metadata m WHERE m.recording = p.id AND m.value IS NOT NULL) AS metadata,
-       (SELECT jsonb_agg(jsonb_build_array(f.format, f.url, f.length, f.processing_ms,
+       (SELECT jsonb_agg(jsonb_build_array(f.format, f.url, f.length, f.processing_ms, f.generation,
                (SELECT jsonb_agg(jsonb_build_array(t.url, t.width, t.height, t.alt) ORDER BY t.place)
                   FROM thumbnail t WHERE t.recording = f.recording AND t.format = f.format)) ORDER BY f.format)
           FROM playback_format f WHERE f.recording = p.id) AS formats
@@ -114,110 +109,10 @@ def _recording(row: dict[str, Any]) -> Recording:
     del row["id"], row["total"]
     row["metadata"] = dict(row["metadata"] or ())
     row["formats"] = tuple(
-        PlaybackFormat(name, url, length, processing_ms, tuple(Thumbnail(*image) for image in images or ()))
-        for name, url, length, processing_ms, images in row["formats"] or ()
+        PlaybackFormat(name, url, length, processing_ms, generation, tuple(Thumbnail(*image) for image in images or ()))
+        for name, url, length, processing_ms, generation, images in row["formats"] or ()
     )
     return Recording(**row)
-
-
-# --- imports ---------------------------------------------------------------------------------------------------------
-
-
-class Row(NamedTuple):
-    """A recording's row, locked to the end of the transaction."""
-
-    id: int
-    tenant: UUID
-    published: bool
-
-
-async def put_recording(connection: Connection, recording: Recording) -> Row:
-    """Add a recording, or renew the one there is, and lock it; raises RecordingBusy while it is being deleted.
-
-    What people decided stays: published, protected, whose it is. One that was deleted comes back.
-    """
-    cursor = await connection.execute(
-        """
-        INSERT INTO recording AS r
-               (record_id, tenant, meeting_id, name, state, published, protected, start_ms, end_ms, participants)
-        VALUES (%(record_id)s, coalesce((SELECT id FROM tenant WHERE id = %(tenant)s), %(nobody)s), %(meeting_id)s,
-                %(name)s, %(state)s, %(published)s, %(protected)s, %(start_ms)s, %(end_ms)s, %(participants)s)
-        ON CONFLICT (record_id) DO UPDATE SET
-            tenant = CASE WHEN r.tenant = %(nobody)s THEN excluded.tenant ELSE r.tenant END,
-            meeting_id = excluded.meeting_id,
-            name = excluded.name,
-            state = CASE WHEN NOT r.publish_edited THEN excluded.state
-                         WHEN r.published THEN 'published' ELSE 'unpublished' END,
-            published = CASE WHEN r.publish_edited THEN r.published ELSE excluded.published END,
-            start_ms = excluded.start_ms,
-            end_ms = excluded.end_ms,
-            participants = coalesce(excluded.participants, r.participants),
-            deleted_at = NULL
-        RETURNING r.id, r.tenant, r.published, r.pending
-        """,
-        {
-            **{name: getattr(recording, name) for name in _WRITTEN},
-            "nobody": SENTINEL_TENANT,
-        },
-    )
-    row = await cursor.fetchone() or {}
-    if row["pending"] == "deleted":
-        raise RecordingBusy(recording.record_id)
-    return Row(row["id"], row["tenant"], row["published"])
-
-
-async def put_details(connection: Connection, row: int, recording: Recording) -> None:
-    """Write metadata that no person has edited, and the formats, of a recording that is locked."""
-    await connection.execute(
-        """
-        INSERT INTO recording_metadata AS m (recording, key, value)
-        SELECT %(row)s, key, value
-          FROM unnest(%(keys)s::text[], %(values)s::text[]) WITH ORDINALITY AS new (key, value, place) ORDER BY place
-        ON CONFLICT (recording, key) DO UPDATE SET value = excluded.value WHERE NOT m.edited
-        """,
-        {"row": row, "keys": list(recording.metadata), "values": list(recording.metadata.values())},
-    )
-    formats = recording.formats
-    await connection.execute(
-        """
-        INSERT INTO playback_format (recording, format, url, length, processing_ms)
-        SELECT %(row)s, new.* FROM unnest(%(formats)s::text[], %(urls)s::text[], %(lengths)s::bigint[],
-                                          %(processing)s::bigint[]) AS new
-        ON CONFLICT (recording, format) DO UPDATE
-           SET url = excluded.url, length = excluded.length, processing_ms = excluded.processing_ms
-        """,
-        {
-            "row": row,
-            "formats": [each.format for each in formats],
-            "urls": [each.url for each in formats],
-            "lengths": [each.length for each in formats],
-            "processing": [each.processing_ms for each in formats],
-        },
-    )
-    await _put_thumbnails(connection, row, formats)
-
-
-async def _put_thumbnails(connection: Connection, row: int, formats: Sequence[PlaybackFormat]) -> None:
-    images = [(each.format, place, image) for each in formats for place, image in enumerate(each.thumbnails)]
-    await connection.execute(
-        "DELETE FROM thumbnail WHERE recording = %s AND format = ANY (%s)", (row, [each.format for each in formats])
-    )
-    await connection.execute(
-        """
-        INSERT INTO thumbnail (recording, format, place, url, width, height, alt)
-        SELECT %(row)s, new.* FROM unnest(%(formats)s::text[], %(places)s::integer[], %(urls)s::text[],
-                                          %(widths)s::bigint[], %(heights)s::bigint[], %(alts)s::text[]) AS new
-        """,
-        {
-            "row": row,
-            "formats": [format_name for format_name, _, _ in images],
-            "places": [place for _, place, _ in images],
-            "urls": [image.url for _, _, image in images],
-            "widths": [image.width for _, _, image in images],
-            "heights": [image.height for _, _, image in images],
-            "alts": [image.alt for _, _, image in images],
-        },
-    )
 
 
 # --- edits -----------------------------------------------------------------------------------------------------------
@@ -291,9 +186,23 @@ async def all_pending(connection: Connection) -> list[Pending]:
         return await cursor.fetchall()
 
 
-async def lock(connection: Connection, record_id: str) -> None:
-    """Lock a recording's row to the end of the transaction, against whoever changes its files."""
-    await connection.execute("SELECT FROM recording WHERE record_id = %s FOR UPDATE", (record_id,))
+async def change_files(connection: Connection, record_id: str, format_name: str) -> str:
+    """Lock a recording to the end of the transaction, in which files of a format change; returns their generation.
+
+    Raises RecordingNotFound if the format is not there, or not for long.
+    """
+    cursor = await connection.execute(
+        """
+        UPDATE recording r SET edition = edition + 1 FROM playback_format f
+         WHERE r.record_id = %s AND f.recording = r.id AND f.format = %s
+           AND r.state <> 'deleted' AND r.pending IS DISTINCT FROM 'deleted'
+        RETURNING f.generation
+        """,
+        (record_id, format_name),
+    )
+    if not (row := await cursor.fetchone()):
+        raise RecordingNotFound
+    return str(row["generation"])
 
 
 async def lock_pending(connection: Connection, record_id: str) -> Pending | None:
@@ -324,7 +233,7 @@ async def finish_deleting(connection: Connection, record_id: str) -> None:
     await connection.execute(
         """
         WITH gone AS (
-            UPDATE recording SET state = 'deleted', deleted_at = now(), pending = NULL
+            UPDATE recording SET state = 'deleted', deleted_at = now(), pending = NULL, edition = edition + 1
              WHERE record_id = %s AND pending = 'deleted' RETURNING id
         ), formats AS (
             DELETE FROM playback_format USING gone WHERE recording = gone.id
@@ -334,73 +243,6 @@ async def finish_deleting(connection: Connection, record_id: str) -> None:
         DELETE FROM recording_metadata USING gone WHERE recording = gone.id
         """,
         (record_id,),
-    )
-
-
-# --- playback --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Playable:
-    """A format that is published; `url` is the path of its page."""
-
-    url: str
-    protected: bool
-
-
-async def find_playable(
-    connection: Connection, tenant: UUID | None, record_id: str, format_name: str
-) -> Playable | None:
-    """Return a format of a recording, if it is published and stays so, and belongs to the tenant."""
-    async with connection.cursor(row_factory=class_row(Playable)) as cursor:
-        await cursor.execute(
-            """
-            SELECT f.url, r.protected FROM recording r JOIN playback_format f ON f.recording = r.id
-             WHERE r.record_id = %(record_id)s AND f.format = %(format)s
-               AND r.published AND r.state <> 'deleted' AND coalesce(r.pending, 'published') = 'published'
-               AND (%(tenant)s::uuid IS NULL OR r.tenant = %(tenant)s)
-            """,
-            {"record_id": record_id, "format": format_name, "tenant": tenant},
-        )
-        return await cursor.fetchone()
-
-
-async def use_token(connection: Connection, digest: bytes, record_id: str, format_name: str) -> bool:
-    """Use a token up; False if it is not there, has expired, or is of another recording or format."""
-    cursor = await connection.execute(
-        """
-        DELETE FROM playback_token t USING recording r
-         WHERE t.digest = %s AND r.id = t.recording AND r.record_id = %s AND t.format = %s AND t.expires_at > now()
-        """,
-        (digest, record_id, format_name),
-    )
-    return cursor.rowcount == 1
-
-
-async def cookie_key(connection: Connection, new: bytes) -> bytes:
-    """Return the cluster's key for cookies; the first to ask makes it."""
-    cursor = await connection.execute(
-        "UPDATE cluster SET cookie_key = coalesce(cookie_key, %s) RETURNING cookie_key", (new,)
-    )
-    return bytes((await cursor.fetchone() or {})["cookie_key"])
-
-
-async def add_tokens(connection: Connection, tokens: Mapping[tuple[str, str], bytes], minutes: int) -> None:
-    """Keep the digests of one-time tokens, by (record id, format), and drop those that have expired; one statement."""
-    await connection.execute(
-        """
-        WITH expired AS (DELETE FROM playback_token WHERE expires_at < now())
-        INSERT INTO playback_token (digest, recording, format, expires_at)
-        SELECT new.digest, r.id, new.format, now() + %(minutes)s * interval '1 minute'
-          FROM unnest(%(ids)s::text[], %(formats)s::text[], %(digests)s::bytea[]) AS new (record_id, format, digest)
-          JOIN recording r USING (record_id)
-        """,
-        {
-            "minutes": minutes,
-            "ids": [record_id for record_id, _ in tokens],
-            "formats": [format_name for _, format_name in tokens],
-            "digests": list(tokens.values()),
-        },
     )
 
 

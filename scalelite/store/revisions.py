@@ -6,7 +6,7 @@ Each runs in the transaction that changes the rows, before they are changed.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from psycopg.types.json import Jsonb
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from scalelite.store.seal import Sealer
     from scalelite.store.specs import Author
 
+# What somebody did to a recording.
+Done: TypeAlias = Literal["create", "update", "remove"]
 # For how many revisions the secrets of old versions are kept.
 SECRETS_KEPT: Final = 50
 
@@ -36,14 +38,12 @@ async def new_revision(
     return await _new_revision(connection, author, log)
 
 
-async def note_recordings(
-    connection: Connection, author: Author, action: Literal["update", "remove"], record_ids: Sequence[str]
-) -> None:
-    """Write that somebody changed recordings, as a revision; call it inside `db.apply_lock`.
+async def note_recordings(connection: Connection, author: Author, done: Mapping[str, Done]) -> None:
+    """Write what somebody did to recordings, by their ids, as a revision; call it inside `db.apply_lock`.
 
     Recordings are no declared state: the cluster's serial stays, and nobody need read anything anew.
     """
-    log = [{"address": f"recording/{record_id}", "action": action, "fields": []} for record_id in record_ids]
+    log = [{"address": f"recording/{record_id}", "action": action, "fields": []} for record_id, action in done.items()]
     await _new_revision(connection, author, log)
 
 

@@ -53,15 +53,19 @@ async def play(request: Request, rest: str) -> HTTPResponse | None:  # noqa: ARG
                 user_agent=request.headers.get("user-agent", ""),
             )
         )
-        if settings.recording_serve_files or settings.s3_recording:
+        if granted.page:
+            return _opened(granted)
+        if settings.recording_serve_files or (settings.s3_recording and not granted.target.player):
             return await _deliver(request, worker, granted)
     except NotPlayable:
         return html(_NOT_FOUND, 404, {"Cache-Control": "no-store"})
     headers = {"X-Accel-Redirect": INTERNAL + granted.target.resource, **_kept(granted)}
-    return _with_cookies(HTTPResponse(headers=headers, content_type=_type(granted.target)), granted)
+    return HTTPResponse(headers=headers, content_type=_type(granted.target))
 
 
-def _with_cookies(response: HTTPResponse, granted: Granted) -> HTTPResponse:
+def _opened(granted: Granted) -> HTTPResponse:
+    """Lead on from a link to its page, as Scalelite does: the player reads the id in its path, pages what is beside."""
+    response = redirect(granted.page, headers=_kept(granted), status=307)
     for cookie in granted.cookies:
         response.headers.add("Set-Cookie", cookie)
     return response
@@ -73,12 +77,10 @@ def _kept(granted: Granted) -> dict[str, str]:
 
 
 async def _deliver(request: Request, worker: Playback, granted: Granted) -> HTTPResponse | None:
-    """Send a file; a link leads on to its page, so that what is relative in that is found."""
-    if granted.page:
-        return _with_cookies(redirect(granted.page, headers=_kept(granted)), granted)
+    """Send a file of a recording; the player is not among those."""
     if granted.target.player:
         raise NotPlayable
-    storage, name = worker.services.recordings, granted.target.file
+    storage, name = worker.services.recordings, granted.file
     if (size := await storage.size(name)) is None:
         raise NotPlayable
     headers = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff", **_kept(granted)}

@@ -18,8 +18,9 @@ import pytest
 
 from scalelite.core.listing import Edit
 from scalelite.core.model import SENTINEL_TENANT
+from scalelite.core.tracks import Track, read_tracks
 from scalelite.errors import DatabaseAway
-from scalelite.flows import importer, recordings
+from scalelite.flows import importer, recordings, tracks
 from scalelite.store import recordings as store
 from tests.recordings.conftest import MANY_STEPS, FaultyDisk, fails, recorded
 
@@ -162,6 +163,37 @@ async def test_who_asked_is_called_once_the_recording_is_listed(desk: Desk) -> N
         rows = await (await connection.execute("SELECT kind, url, record_id FROM callback")).fetchall()
     called = {"kind": "recording ready", "url": "https://lms.example.com/ready", "record_id": recorded(1).record_id}
     assert rows == [called]
+
+
+@pytest.mark.shows("issue F: text tracks", "RE-2")
+async def test_subtitles_that_are_put_while_an_import_runs_are_kept(desk: Desk) -> None:
+    what, loop, takes = recorded(), asyncio.get_running_loop(), [0]
+    folder = desk.folder / "published" / "presentation" / what.record_id
+
+    async def put(lang: str = "de") -> None:
+        takes.append(len(takes))
+        track = Track(lang, f"take {takes[-1]}", "captions", "upload")
+        await tracks.store_track(desk.services, what.record_id, track, "WEBVTT\n")
+
+    # While an archive is unpacked and the tracks are carried over, in a thread of their own.
+    def putting() -> None:
+        asyncio.run_coroutine_threadsafe(put(), loop).result()
+
+    desk.send(what)
+    await desk.run()
+    await put("en")
+    disk = FaultyDisk(0, putting, counted=("create",))
+    services = await desk.open(disk)
+    for step in range(MANY_STEPS):
+        disk.wait_for(step)
+        desk.send(what)
+        (outcome,) = await desk.run(services)
+        assert outcome.imported
+        labels = {each.lang: each.label for each in read_tracks((folder / "captions.json").read_bytes())}
+        assert labels == {"en": "take 1", "de": f"take {takes[-1]}"}
+        if not disk.was_reached:
+            break
+    assert step > 8
 
 
 # --- archives that are not complete, or not right --------------------------------------------------------------------

@@ -9,15 +9,18 @@ import shutil
 import signal
 import sys
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from scalelite.core.listing import Edit, Filter
 from scalelite.core.model import TenantSpec
-from scalelite.flows import library
+from scalelite.errors import DatabaseAway
+from scalelite.flows import importer, library
 from scalelite.store import recordings as store
-from tests.recordings.conftest import ALL_STATES, recorded
+from tests.recordings.conftest import ALL_STATES, MANY_STEPS, FaultyDisk, recorded
 from tests.web.conftest import eventually
 
 if TYPE_CHECKING:
@@ -47,16 +50,19 @@ async def command(desk: Desk, *arguments: str, **how: Any) -> tuple[int, str, st
     return child.returncode or 0, out.decode(), error.decode()
 
 
-async def revisions(desk: Desk) -> list[tuple[str, str, str, list[str]]]:
-    """Actor, message, action and record ids of the revisions, oldest first."""
+async def revisions(desk: Desk) -> list[tuple[str, str, dict[str, str]]]:
+    """Actor, message, and actions by record id of the revisions, oldest first."""
     async with desk.services.database.use() as connection:
         cursor = await connection.execute("SELECT actor, message, changes FROM revision ORDER BY number")
         rows = await cursor.fetchall()
     return [
-        (row["actor"], row["message"], *{entry["action"] for entry in row["changes"]},
-         [entry["address"].removeprefix("recording/") for entry in row["changes"]])
+        (
+            row["actor"],
+            row["message"],
+            {entry["address"].removeprefix("recording/"): entry["action"] for entry in row["changes"]},
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.shows("cli: everything that changes state writes a revision", "recordings: add-to-tenant")
@@ -73,10 +79,15 @@ async def test_what_operators_do_to_recordings_is_a_revision_of_theirs(desk: Des
     assert await library.delete_each(services, [ids[2], "unknown"]) == ["unknown"]
     assert await library.delete_each(services, ["unknown"]) == ["unknown"]
     await library.reread(services)
+    async with desk.services.database.use() as connection:
+        await connection.execute("DELETE FROM recording WHERE record_id = %s", (ids[0],))
+        await connection.execute("UPDATE recording SET name = 'Lost' WHERE record_id = %s", (ids[1],))
+    assert await library.reread(services) == library.Reread(read=2, changed=2)
+    assert await library.reread(services) == library.Reread(read=2, changed=0)
     assert await revisions(desk) == [
-        ("ada", "recordings add-to-tenant acme", "update", ids[:2]),
-        ("ada", "recordings delete", "remove", ids[2:]),
-        ("ada", "recordings update", "update", ids[:2]),
+        ("ada", "recordings add-to-tenant acme", {ids[0]: "update", ids[1]: "update"}),
+        ("ada", "recordings delete", {ids[2]: "remove"}),
+        ("ada", "recordings update", {ids[0]: "create", ids[1]: "update"}),
     ]
     environment = {**os.environ, **desk.environment(), "DATABASE_URL": desk.conninfo}
     child = await asyncio.create_subprocess_exec(
@@ -159,7 +170,8 @@ async def test_archives_are_imported_listed_and_deleted_by_command(desk: Desk) -
     archive = desk.send(recorded())
     kept = shutil.copy(archive, desk.folder / "kept.tar")
     archive.unlink()
-    status, out, _ = await command(desk, "import", str(kept))
+    status, out, _ = await command(desk, "import", str(kept), "--actor", "ada")
+    assert await revisions(desk) == [("ada", "recordings import", {recorded().record_id: "create"})]
     assert (status, out) == (0, f"imported {recorded().record_id}\n1 recording imported.\n")
     assert (desk.folder / "kept.tar").exists()
     assert not desk.files("spool")
@@ -175,6 +187,33 @@ async def test_archives_are_imported_listed_and_deleted_by_command(desk: Desk) -
     status, _, error = await command(desk, "import", str(desk.folder / "bad.tar"))
     assert status == 9
     assert "no tar archive" in error
+
+
+@pytest.mark.shows("cli: everything that changes state writes a revision", "plan: in the same transaction")
+async def test_an_import_by_a_person_and_its_revision_come_together_or_not_at_all(desk: Desk) -> None:
+    def cut() -> None:
+        with psycopg.connect(desk.conninfo, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'tests importer'"
+            )
+
+    disk = FaultyDisk(0, cut, counted=("rename", "remove_tree"))
+    services = await desk.open(disk, SCALELITE_ACTOR="ada")
+    by = library.author(services, "import")
+    for step in range(MANY_STEPS):
+        disk.wait_for(step)
+        desk.send(recorded(step), ("podcast", "notes"))
+        with suppress(DatabaseAway):
+            await importer.import_waiting(services, settled_s=-60, by=by)
+        listed = {found.record_id for found in await desk.listed()}
+        assert {record_id for _, _, done in await revisions(desk) for record_id in done} == listed
+        if not disk.was_reached:
+            break
+    assert step > 3
+    desk.send(recorded(0))
+    await desk.run()
+    assert len(await revisions(desk)) == len(listed), "what servers send is no person's change"
 
 
 @pytest.mark.shows("recordings: watch", "RE-1")

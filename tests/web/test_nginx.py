@@ -107,8 +107,7 @@ async def test_files_and_the_player_come_through_nginx(house: Theatre) -> None:
         (f"/video/{ours}/", b"video index.html", "text/html"),
         (f"/playback/video/{ours}/", b"video index.html", "text/html"),
         (f"/recording/screenshare/{ours}/", b"screenshare index.html", "text/html"),
-        (f"/recording/{ours}/podcast", b"podcast audio.ogg", "audio/ogg"),
-        (f"/recording/{ours}/presentation", b"the player", "text/html"),
+        (f"/podcast/{ours}/audio.ogg", b"podcast audio.ogg", "audio/ogg"),
         (f"/playback/presentation/2.3/{ours}", b"the player", "text/html"),
         ("/playback/presentation/2.3/static/player.js", b"its script", "application/javascript"),
     ):
@@ -126,12 +125,14 @@ async def test_files_and_the_player_come_through_nginx(house: Theatre) -> None:
 async def test_a_protected_recording_opens_once_through_nginx(house: Theatre) -> None:
     for name, link in (await house.links(house.closed)).items():
         opened = await house.get(link)
-        assert opened.status == 200
+        assert opened.status == 307
         cookies = opened.headers.getall("Set-Cookie")  # type: ignore[attr-defined]
         await assert_nothing(house, link)
         page = await house.get(f"/{name}/{house.closed.record_id}/metadata.xml", headers=sent(cookies[0]))
         assert page.status == 200
         assert page.body.startswith(b"<?xml")
+        await assert_nothing(house, opened.location)
+        assert (await house.get(opened.location, headers=sent(cookies[-1]))).status == 200
 
 
 @pytest.mark.shows("RE-7", "issue F: nginx", "issue F: every path x every format")

@@ -73,7 +73,7 @@ class Theatre:
     async def cookies(self, what: Recorded, name: str) -> list[str]:
         """What a browser gets for opening a link."""
         answer = await self.get((await self.links(what))[name])
-        assert answer.status in {200, 302}
+        assert answer.status == 307
         return answer.headers.getall("Set-Cookie")  # type: ignore[attr-defined, no-any-return]
 
 
@@ -127,7 +127,8 @@ async def assert_nothing(theatre: Theatre, path: str, **how: Any) -> None:
 @pytest.mark.shows("RE-7", "recordings: playback", "issue F: every path x every format")
 async def test_every_path_of_every_format_of_a_protected_recording_is_closed(behind_nginx: Theatre) -> None:
     it = behind_nginx
-    used = {name: link for name, link in (await it.links(it.closed)).items() if (await it.get(link)).status == 200}
+    used = {name: link for name, link in (await it.links(it.closed)).items() if (await it.get(link)).status == 307}
+    assert used.keys() == set(FORMATS)
     others_links = await it.links(it.other)
     for name in FORMATS:
         mine = await it.cookies(it.closed, name)
@@ -210,9 +211,8 @@ async def test_nginx_is_told_what_to_deliver(behind_nginx: Theatre) -> None:
     it = behind_nginx
     ours = it.open.record_id
     for path, resource in (
-        (f"/recording/{ours}/presentation", f"/playback/presentation/2.3/{ours}"),
-        (f"/recording/{ours}/video", f"/video/{ours}/"),
-        (f"/recording/{ours}/podcast", f"/podcast/{ours}/audio.ogg"),
+        (f"/playback/presentation/2.3/{ours}", f"/playback/presentation/2.3/{ours}"),
+        (f"/podcast/{ours}/audio.ogg", f"/podcast/{ours}/audio.ogg"),
         (f"/recording/screenshare/{ours}/", f"/screenshare/{ours}/"),
         (f"/playback/video/{ours}/video-0.m4v?x=1", f"/video/{ours}/video-0.m4v"),
         (f"/presentation/{ours}/a%20b%c3%a4.html", f"/presentation/{ours}/a%20b%C3%A4.html"),
@@ -228,20 +228,58 @@ async def test_nginx_is_told_what_to_deliver(behind_nginx: Theatre) -> None:
     assert refused.key == "unsupportedRequest"
 
 
+@pytest.mark.shows("recordings: playback")
+async def test_a_link_leads_to_its_page(behind_nginx: Theatre) -> None:
+    it = behind_nginx
+    ours = it.open.record_id
+    for name, page in (
+        ("presentation", f"/playback/presentation/2.3/{ours}"),
+        ("video", f"/playback/video/{ours}/"),
+        ("screenshare", f"/recording/screenshare/{ours}/"),
+        ("podcast", f"/podcast/{ours}/audio.ogg"),
+        ("notes", f"/notes/{ours}/notes.pdf"),
+    ):
+        for method in ("GET", "HEAD"):
+            answer = await it.get(f"/recording/{ours}/{name}", method=method)
+            assert (answer.status, answer.location) == (307, page)
+            assert "Set-Cookie" not in answer.headers
+            assert (await it.get(page, method=method)).status == 200
+
+
+@pytest.mark.shows("recordings: playback", "RE-7")
+async def test_the_link_of_an_archive_opens_no_other_recording(behind_nginx: Theatre) -> None:
+    it = behind_nginx
+    for page in (
+        f"/video/{it.closed.record_id}/",
+        f"/podcast/{it.open.record_id}/",
+        "/bigbluebutton/api",
+        "//evil.example.com/",
+    ):
+        await it.cluster.connection.execute(
+            "UPDATE playback_format SET url = %s FROM recording r"
+            " WHERE r.id = recording AND r.record_id = %s AND format = 'video'",
+            (page, it.open.record_id),
+        )
+        await assert_nothing(it, f"/recording/{it.open.record_id}/video")
+
+
 @pytest.mark.shows("recordings: playback", "RE-7")
 async def test_a_token_opens_once_and_the_cookie_goes_on(behind_nginx: Theatre) -> None:
     it = behind_nginx
     for name, link in (await it.links(it.closed)).items():
         first = await it.get(link)
-        assert first.headers["X-Accel-Redirect"].startswith("/static-resource/")
         cookies = first.headers.getall("Set-Cookie")  # type: ignore[attr-defined]
         assert {f"Path=/recording/{it.closed.record_id}/{name}", f"Path=/{name}/{it.closed.record_id}"} <= {
             part.strip() for cookie in cookies for part in cookie.split(";")
         }
         assert all(cookie.endswith("; Max-Age=21600; HttpOnly; Secure; SameSite=None") for cookie in cookies)
         await assert_nothing(it, link)
-        for path in (link, f"/{name}/{it.closed.record_id}/metadata.xml", f"/recording/{it.closed.record_id}/{name}"):
-            assert (await it.get(path, headers=sent(cookies[0]))).status == 200
+        for path in (first.location, f"/{name}/{it.closed.record_id}/metadata.xml"):
+            await assert_nothing(it, path)
+            opened = await it.get(path, headers=sent(cookies[0]))
+            assert opened.headers["X-Accel-Redirect"].startswith("/static-resource/")
+            assert "Set-Cookie" not in opened.headers
+        assert (await it.get(link, headers=sent(cookies[0]))).status == 307
 
 
 @pytest.mark.shows("recordings: SameSite=None where the browser can")
@@ -293,7 +331,7 @@ async def test_files_are_served_with_ranges_where_there_is_no_nginx(alone: Theat
 async def test_a_protected_link_leads_to_its_page_where_there_is_no_nginx(alone: Theatre) -> None:
     it = alone
     opened = await it.get((await it.links(it.closed))["video"])
-    assert (opened.status, opened.location) == (302, f"/playback/video/{it.closed.record_id}/")
+    assert (opened.status, opened.location) == (307, f"/playback/video/{it.closed.record_id}/")
     cookies = opened.headers.getall("Set-Cookie")  # type: ignore[attr-defined]
     assert f"Path=/playback/video/{it.closed.record_id}" in cookies[2]
     await assert_nothing(it, opened.location)

@@ -1,0 +1,74 @@
+"""Recordings whose files are in an object storage: the same doors, and the files come through this program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.recordings.object_storage import made_bucket, variables
+from tests.web.test_playback import FORMATS, THEIRS, assert_nothing, paths, sent, theatre
+from tests.web.test_tracks import SRT, get, put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.web.conftest import Cluster
+    from tests.web.test_playback import Theatre
+
+
+@pytest.fixture
+async def stored(cluster: Cluster, s3: str, tmp_path: Path) -> Theatre:
+    """The theatre behind nginx, whose files are in a bucket."""
+    await made_bucket(s3, "playback")
+    it = await theatre(cluster, tmp_path, variables(s3, "playback"))
+    assert not list((tmp_path / "published").rglob("*"))
+    return it
+
+
+@pytest.mark.shows("recordings: S3", "recordings: playback", "RE-7")
+async def test_files_are_served_with_ranges_and_the_player_by_nginx(stored: Theatre) -> None:
+    it, ours = stored, stored.open.record_id
+    path = f"/video/{ours}/video-0.m4v"
+    whole = await it.get(path)
+    assert (whole.status, whole.body, whole.headers["Content-Type"]) == (200, b"video video-0.m4v", "video/mp4")
+    for asked, status, body, said in (
+        ("bytes=6-12", 206, b"video-0", "bytes 6-12/17"),
+        ("bytes=-3", 206, b"m4v", "bytes 14-16/17"),
+        ("bytes=17-", 416, b"", "bytes */17"),
+    ):
+        part = await it.get(path, headers={"Range": asked})
+        assert (part.status, part.body, part.headers.get("Content-Range")) == (status, body, said), asked
+    assert (await it.get(path, method="HEAD")).headers["Content-Length"] == "17"
+    opened = await it.get(f"/recording/{ours}/presentation")
+    assert (opened.status, opened.location) == (307, f"/playback/presentation/2.3/{ours}")
+    page = await it.get(opened.location)
+    assert page.headers["X-Accel-Redirect"] == f"/static-resource/playback/presentation/2.3/{ours}"
+    await assert_nothing(it, f"/video/{ours}/missing")
+
+
+@pytest.mark.shows("recordings: S3", "RE-7", "issue F: every path x every format")
+async def test_every_closed_path_is_the_same_404(stored: Theatre) -> None:
+    it = stored
+    cookies = {name: sent((await it.cookies(it.closed, name))[0]) for name in FORMATS}
+    for name in FORMATS:
+        others = sent((await it.cookies(it.other, name))[0])
+        for path in paths(it.closed, name):
+            await assert_nothing(it, path)
+            await assert_nothing(it, path, headers=others)
+            await assert_nothing(it, path, headers=cookies[name], host=THEIRS)
+        assert (await it.get(f"/{name}/{it.closed.record_id}/metadata.xml", headers=cookies[name])).status == 200
+    for call, params in (("publishRecordings", {"publish": "false"}), ("deleteRecordings", {})):
+        assert (await it.service.call(call, {"recordID": it.closed.record_id, **params})).succeeded
+        for name in FORMATS:
+            for path in paths(it.closed, name):
+                await assert_nothing(it, path, headers=cookies[name])
+
+
+@pytest.mark.shows("recordings: S3", "issue F: text tracks", "bbb-api: getRecordingTextTracks, putRecordingTextTrack")
+async def test_subtitles_are_put_and_served(stored: Theatre) -> None:
+    it, ours = stored, stored.open.record_id
+    assert await put(it, SRT, recordID=ours, kind="captions", lang="de", label="Deutsch") == "upload_text_track_success"
+    (track,) = (await get(it, recordID=ours))["tracks"]
+    served = await it.get(f"/presentation/{track['href'].partition('/presentation/')[2]}")
+    assert served.body.decode().startswith("WEBVTT\n\n1\n00:00:01.000 -->")
