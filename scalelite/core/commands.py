@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from scalelite.core.balance import effective_state
+from scalelite.core.holds import is_taken_over
 from scalelite.core.model import (
     OF_TENANTS,
     SENTINEL_TENANT,
@@ -248,7 +249,7 @@ def set_state(server_id: str, state: State, why: str = "", until: datetime | Non
             yield Update(key, before, before.model_copy(update={"state": state}), reason=why)
         hold = known.facts.holds.get(server_id)
         held, wanted = hold.state if hold else None, None if state == "enabled" else state
-        if held != wanted:
+        if held != wanted or (hold and is_taken_over(hold, why)):
             yield Hold(key, held, wanted, why, until)
 
     return decide

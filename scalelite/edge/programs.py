@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import os
 import signal
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 MAX_OUTPUT: Final = 1_048_576
 _CHUNK: Final = 65_536
+
+
+def exists(pattern: str, folder: str) -> bool:
+    """Say whether there is a file of this path or pattern; a relative one is in the folder, else in the current one."""
+    return bool(glob.glob(pattern, root_dir=folder or None))  # noqa: PTH207 - Path.glob takes no absolute pattern
 
 
 async def execute(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core import commands
 from scalelite.core.model import Kind, secrets_of
-from scalelite.edge.programs import execute, request
+from scalelite.edge.programs import execute, exists, request
 from scalelite.errors import NotDeclared, ServersBusy, UsageError
 from scalelite.flows import admin
 from scalelite.flows.cluster import cluster_view
@@ -17,7 +17,8 @@ from scalelite.flows.status import servers_with_rows
 from scalelite.store import plans, runtime, specs
 from scalelite.store import playbooks as store
 from scalelite.store.db import snapshot
-from scalelite.store.playbooks import Step
+from scalelite.store.playbooks import PlayTargets, Step
+from scalelite.store.seal import CLEAR
 from scalelite.store.specs import Author
 
 if TYPE_CHECKING:
@@ -32,7 +33,19 @@ if TYPE_CHECKING:
     from scalelite.store.playbooks import RunRow
 
 # What playbooks ask of the outside world, which they do not import themselves.
-__all__ = ["Journal", "Seen", "Step", "author", "end_meetings", "execute", "look", "meetings_that", "request"]
+__all__ = [
+    "Journal",
+    "PlayTargets",
+    "Seen",
+    "Step",
+    "author",
+    "end_meetings",
+    "execute",
+    "exists",
+    "look",
+    "meetings_that",
+    "request",
+]
 
 _USE_S: Final = 60.0
 
@@ -59,6 +72,11 @@ async def poll_some(services: Services, servers: Iterable[str]) -> frozenset[str
     poll = Poll(services)
     outcome = await poll.round(await poll.begin(frozenset(servers)), versions=True, whole=False)
     return frozenset(outcome.statuses).difference(outcome.failed)
+
+
+def seals(connection: Connection) -> bool:
+    """Say whether secrets are sealed in Postgres: whether SCALELITE_ENCRYPTION_KEY is set."""
+    return connection.sealer.key_id != CLEAR
 
 
 def author(actor: str, message: str, source: dict[str, Any] | None = None) -> Author:
@@ -109,51 +127,71 @@ async def end_meetings(services: Services, meetings: Sequence[Meeting]) -> list[
 # --- the journal -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run does: its files, by the digest of their texts, and the options that choose among their tasks."""
+
+    playbook: str
+    digest: str
+    options: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from other runs of these files."""
+        return f"{self.digest}{self.options}"
+
+    def is_meant_by(self, row: RunRow) -> bool:
+        """Say whether it is that run's; without options, whatever that one had."""
+        return not self.options or row.digest.endswith(self.options)
+
+    def is_unchanged_since(self, row: RunRow) -> bool:
+        """Say whether the files are what that run did."""
+        return row.digest.startswith(self.digest)
+
+
 @dataclass(slots=True)
 class Journal:
     """What a run has done so far; a run that goes on finds there what the one before it did.
 
-    `connection` is the run's own, and holds its lock: when it goes, others may have its servers.
+    `connection` is the run's own, and holds its lock: when it goes, others may have its servers. `options` are those of
+    `Asked`, `given` is what it keeps besides.
     """
 
     services: Services
     connection: Connection
     run: int
     actor: str
+    options: str = ""
+    given: str = ""
     steps: dict[tuple[str, str], Step] = field(default_factory=dict)
-    targets: dict[int, list[str]] = field(default_factory=dict)
+    targets: dict[int, PlayTargets] = field(default_factory=dict)
 
     @classmethod
-    async def begin(cls, services: Services, connection: Connection, playbook: str, digest: str) -> Journal:
-        """Begin a new run."""
+    async def begin(cls, services: Services, connection: Connection, asked: Asked, given: str = "") -> Journal:
+        """Begin a new run; `given` is kept with it, sealed where there is a key."""
         actor = services.settings.actor
-        return cls(services, connection, await store.begin(connection, playbook, digest, actor), actor)
+        run = await store.begin(connection, asked.playbook, asked.key, actor, given)
+        return cls(services, connection, run, actor, asked.options, given)
 
     @classmethod
-    async def resume(cls, services: Services, connection: Connection, playbook: str, digest: str) -> Journal:
-        """Take up the playbook's last run, if it was interrupted; raises UsageError."""
-        runs = await store.latest_runs(connection, playbook, 1)
-        if not runs:
-            raise UsageError(f"{playbook} was never run here", hint="run it without --resume")
-        latest = runs[0]
-        if latest.state in {"done", "failed"}:
-            raise UsageError(
-                f"run {latest.id} of {playbook} was not interrupted: it has {_ENDED[latest.state]}",
-                hint="run it without --resume; --limit names servers",
-            )
+    async def resume(cls, services: Services, connection: Connection, asked: Asked) -> Journal:
+        """Take up the playbook's last run, if it was interrupted or has failed; raises UsageError, ServersBusy."""
+        latest = await _latest(connection, asked)
         if latest.alive or not await store.hold_run(connection, latest.id):
             raise ServersBusy("of this playbook", holder(latest))
-        if latest.digest != digest:
+        if not asked.is_unchanged_since(latest):
             raise UsageError(
-                f"{playbook}, or what is asked of it, is no longer what run {latest.id} did",
-                hint="run it without --resume",
+                f"{asked.playbook} is no longer what run {latest.id} did",
+                hint="run it without --resume; --start-at-task and --limit leave out what is done",
             )
         steps = {(step.step, step.target): step for step in await store.steps_of(connection, latest.id)}
         targets = await store.targets_of(connection, latest.id)
-        return cls(services, connection, latest.id, latest.actor, steps, targets)
+        given = await store.given_of(connection, latest.id)
+        options = latest.digest[len(asked.digest) :]
+        return cls(services, connection, latest.id, latest.actor, options, given, steps, targets)
 
     def done(self, step: str, target: str) -> Step | None:
-        """Return what was done before the run was interrupted."""
+        """Return what was done before the run was interrupted, or failed."""
         return self.steps.get((step, target))
 
     async def keep(self, steps: Iterable[Step]) -> None:
@@ -161,19 +199,45 @@ class Journal:
         async with self.services.database.use(_USE_S) as connection:
             await store.keep_steps(connection, self.run, steps)
 
-    async def lock(self, play: int, targets: Sequence[str], servers: Sequence[str]) -> None:
-        """Lock a play's servers; raises ServersBusy, naming who has one."""
-        if taken := await store.lock_servers(self.connection, self.run, servers):
+    async def forget(self, steps: Sequence[tuple[str, str]]) -> None:
+        """Take out results, by step and target: a run that goes on does them again."""
+        if steps:
+            async with self.services.database.use(_USE_S) as connection:
+                await store.forget_steps(connection, self.run, *zip(*steps, strict=True))
+
+    async def lock(self, play: int, found: PlayTargets, *, servers: bool) -> None:
+        """Lock what a play is about, where that is servers; raises ServersBusy, naming who has one."""
+        if taken := await store.lock_servers(self.connection, self.run, found.targets if servers else []):
             server, other = min(taken.items())
             raise ServersBusy(server, holder(other))
-        await store.keep_targets(self.connection, self.run, play, targets)
+        await store.keep_targets(self.connection, self.run, play, found)
 
     async def end(self, state: str) -> None:
         """End the run."""
         await store.end(self.connection, self.run, state)
 
+    async def drop(self) -> None:
+        """End a run that has begun nothing: one that goes on stays as it was, a new one never was."""
+        if self.steps:
+            await self.end("interrupted")
+        else:
+            await store.drop(self.connection, self.run)
 
-_ENDED: Final = {"done": "ended well", "failed": "failed on some servers"}
+
+async def _latest(connection: Connection, asked: Asked) -> RunRow:
+    """Return the run that --resume means; raises UsageError."""
+    rows = await store.latest_runs(connection, asked.playbook)
+    if not rows:
+        raise UsageError(f"{asked.playbook} was never run here", hint="run it without --resume")
+    latest = next((row for row in rows if asked.is_meant_by(row)), None)
+    if latest is None:
+        raise UsageError(
+            f"what is asked of {asked.playbook} is not what run {rows[0].id} did",
+            hint="leave out the options: --resume has those of the run",
+        )
+    if latest.state == "done":
+        raise UsageError(f"run {latest.id} of {asked.playbook} has ended well", hint="run it without --resume")
+    return latest
 
 
 def holder(run: RunRow) -> str:

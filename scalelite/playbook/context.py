@@ -132,6 +132,10 @@ class TaskContext:
         self.world.forget()
         return Outcome(count > 0, {"recordings": count})
 
+    def exists(self, pattern: str, folder: str) -> bool:
+        """Look for a file."""
+        return playbooks.exists(pattern, folder)
+
     async def execute(
         self, argv: Sequence[str], *, stdin: str, chdir: str, env: Mapping[str, str], timeout_s: float
     ) -> tuple[int, str, str]:

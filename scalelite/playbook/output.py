@@ -42,6 +42,10 @@ class Masker:
                 text = text.replace(secret, MASK)
         return text
 
+    def is_secret(self, value: Any) -> bool:
+        """Say whether a value holds what is not to be shown."""
+        return bool(self.within(value) != value)
+
     def within(self, value: Any) -> Any:
         """Return a value with all of its texts masked."""
         if isinstance(value, dict):

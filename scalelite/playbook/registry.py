@@ -106,6 +106,9 @@ class Context(Protocol):
     ) -> Outcome:
         """Give recordings to a tenant."""
 
+    def exists(self, pattern: str, folder: str) -> bool:
+        """Say whether there is a file of this path or pattern on this machine; a relative one is in the folder."""
+
     async def execute(
         self, argv: Sequence[str], *, stdin: str, chdir: str, env: Mapping[str, str], timeout_s: float
     ) -> tuple[int, str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
@@ -12,18 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 from scalelite.core.model import Kind
 from scalelite.errors import ScaleliteError, TaskFailed, UsageError
 from scalelite.flows import playbooks
-from scalelite.flows.playbooks import Step
+from scalelite.flows.playbooks import PlayTargets
 from scalelite.playbook.book import SECTIONS, Block, HandlerWords, Task
 from scalelite.playbook.context import TaskContext
 from scalelite.playbook.options import chosen
 from scalelite.playbook.output import Ended
 from scalelite.playbook.registry import Outcome, Target
-from scalelite.playbook.targets import batches, select
+from scalelite.playbook.tally import Tally
+from scalelite.playbook.targets import batches, bounds, select
 from scalelite.playbook.tasks import Done, TaskRun
 from scalelite.playbook.templates import Layer, Scope
-from scalelite.playbook.together import Together
-from scalelite.playbook.values import of_share
-from scalelite.playbook.world import Bounds
+from scalelite.playbook.together import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,10 +32,9 @@ if TYPE_CHECKING:
     from scalelite.playbook.options import Options
     from scalelite.playbook.output import Output
     from scalelite.playbook.templates import Templates
-    from scalelite.playbook.world import World
+    from scalelite.playbook.world import Bounds, World
 
 _DEEPEST: Final = 20
-_FATAL_STATES: Final = frozenset({"failed", "unreachable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +70,15 @@ class Runner:
         self._output = output
         self._journal = journal
         self._load = load
-        self._keep = Together(journal.keep) if journal else None
+        self._tally = Tally(journal)
         self._started = not options.start_at
         self._confirm = options.confirm
-        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._facts: dict[str, dict[str, Any]] = defaultdict(dict)
-        self._lost: set[str] = set()
         self._broken = False
-        self._notified: dict[str, dict[str, None]] = defaultdict(dict)
+
+    @property
+    def number(self) -> int:
+        """The run's number in the journal; 0 in check mode."""
+        return self._journal.run if self._journal else 0
 
     async def run(self) -> Ended:
         """Run all plays; an interruption is kept in the journal before it goes on."""
@@ -88,9 +86,9 @@ class Runner:
             await self._plays()
         except BaseException as error:
             # Nothing was begun where a pattern matches nothing, or another run has a server.
-            begun = bool(self._counts) or not isinstance(error, ScaleliteError)
+            begun = bool(self._tally.counts) or not isinstance(error, ScaleliteError)
             if self._journal:
-                await asyncio.shield(self._journal.end("interrupted" if begun else "failed"))
+                await asyncio.shield(self._journal.end("interrupted") if begun else self._journal.drop())
             if begun:
                 await self._end(interrupted=True)
             raise
@@ -102,7 +100,7 @@ class Runner:
     async def _end(self, *, interrupted: bool = False) -> Ended:
         journal = self._journal
         held = await playbooks.holds_by(self._world.services, self._world.actor) if journal else {}
-        ended = Ended(self._counts, held, journal.run if journal else 0, interrupted)
+        ended = Ended(self._tally.counts, held, self.number, interrupted)
         self._output.end(ended)
         return ended
 
@@ -113,11 +111,11 @@ class Runner:
         for index, play in enumerate(self._playbook.plays):
             targets, bounds = await self._targets(index, play)
             anybody = anybody or bool(targets)
-            targets = [name for name in targets if name not in self._lost]
+            targets = [name for name in targets if name not in self._tally.lost]
             self._output.play(play, targets)
             for batch in batches(play.words.serial, targets):
                 await self._batch(play, batch, bounds)
-                if self._broken or self._lost.issuperset(batch):
+                if self._broken or self._tally.lost.issuperset(batch):
                     return
         if self._options.limit and not anybody:
             raise UsageError("--limit leaves no target of any play", hint="see --list-servers")
@@ -155,19 +153,19 @@ class Runner:
                 return names
 
     async def _targets(self, index: int, play: Play) -> tuple[list[str], Bounds]:
-        meant = await self._meant(play)
-        targets = self._journal.targets.get(index) if self._journal else None
-        if targets is None:
-            targets = self._ordered(play, await self._within(play, meant))
+        found = self._journal.targets.get(index) if self._journal else None
+        if found is None:
+            meant = await self._meant(play)
+            found = PlayTargets(self._ordered(play, await self._within(play, meant)), meant)
         if self._journal:
-            await self._journal.lock(index, targets, targets if play.words.servers else [])
-        return targets, _bounds(play, meant)
+            await self._journal.lock(index, found, servers=bool(play.words.servers))
+        return found.targets, bounds(play, found.meant)
 
     async def _batch(self, play: Play, batch: Sequence[str], bounds: Bounds) -> None:
         frame = _Frame(play, tuple(batch), bounds)
         for section in SECTIONS:
-            left = [name for name in batch if name not in self._lost]
-            self._lost |= await self._items(getattr(play, section), left, frame)
+            left = [name for name in batch if name not in self._tally.lost]
+            self._tally.lost |= await self._items(getattr(play, section), left, frame)
             await self._handlers(replace(frame, prefix=f"{section}!"))
             if self._broken:
                 return
@@ -176,12 +174,12 @@ class Runner:
         """Run what was notified, in the order in which the handlers stand."""
         for handler in frame.play.handlers:
             names = {handler.name, *(handler.words.listen if isinstance(handler.words, HandlerWords) else ())}
-            notified = {target for name in names for target in self._notified[name]}
-            targets = [name for name in frame.batch if name in notified and name not in self._lost]
+            notified = {target for name in names for target in self._tally.notified[name]}
+            targets = [name for name in frame.batch if name in notified and name not in self._tally.lost]
             for name in names:
-                self._notified[name] = {}
+                self._tally.notified[name] = {}
             if targets:
-                self._lost |= await self._task(handler, targets, frame, handler=True)
+                self._tally.lost |= await self._task(handler, targets, frame, handler=True)
 
     # --- tasks of a batch: each returns the targets that failed -------------------------------------------------------
 
@@ -199,9 +197,12 @@ class Runner:
 
     async def _block(self, block: Block, targets: Sequence[str], frame: _Frame) -> set[str]:
         guarded = replace(frame, guarded=True) if block.rescue else frame
+        before = self._tally.failures(targets)
         failed = await self._items(block.tasks, targets, guarded)
         if block.rescue and failed:
-            failed = await self._items(block.rescue, [name for name in targets if name in failed], frame)
+            rescuing = [name for name in targets if name in failed]
+            failed = await self._items(block.rescue, rescuing, frame)
+            self._tally.rescue(set(rescuing) - failed, before)
         failed |= await self._items(block.always, targets, frame)
         return failed
 
@@ -210,20 +211,20 @@ class Runner:
             return set()
         self._templates.renew()
         once = task.module.once or self._switch(task.words.run_once, task, frame, targets[0])
-        doing = targets[:1] if once else targets
         step = f"{frame.prefix}{task.where}"
-        before = {name: self._before(step, name) for name in doing}
-        if not all(before.values()):
+        before = {name: self._tally.before(step, name) for name in targets}
+        doing = [name for name in targets if before[name]][:1] or targets[:1] if once else targets
+        self._tally.begin(name for name in doing if before[name] is None)
+        if not all(before[name] for name in doing):
             self._output.task(self._named(task, frame, targets[0]), handler=handler)
         results = await self._with_all(task, doing, frame, step, before)
         failed = {name for name, done in results.items() if done.failed}
-        if not frame.guarded:
-            self._lost |= failed
+        await self._tally.fail(failed, step, guarded=frame.guarded)
         including = task.module.name == "include_tasks"
         for name, done in results.items():
             if not including or done.status not in {"ok", "changed"}:  # of an include, each file counts
-                self._count(name, done, guarded=frame.guarded)
-            self._remember(task, [*targets] if once else [name], done)
+                self._tally.count(name, done, guarded=frame.guarded)
+            self._tally.remember(task, [*targets] if once else [name], done)
         if including:
             failed |= await self._included(task, results, frame, step)
         return self._all_failed(task, targets, failed, frame, once=once)
@@ -242,7 +243,7 @@ class Runner:
             return failed
         scope = Scope(self._templates, self._common_layers(frame.play))
         most = _number(self._templates.value(limit, scope), "max_fail_percentage") / 100 * len(frame.batch)
-        if len(self._lost) > most:
+        if len(self._tally.lost) > most:
             self._broken = True
             return set(targets)
         return failed
@@ -289,15 +290,14 @@ class Runner:
             async with slots:
                 done = await self._with_one(task, name, frame)
             self._output.result(name, done, rescued=frame.guarded and done.failed)
-            if self._keep:
-                await self._keep.do(_step(step, name, done))
+            await self._tally.keep(task, step, name, done)
             return done
 
         try:
             async with asyncio.TaskGroup() as group:
                 running = {name: group.create_task(with_one(name)) for name in names}
         except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+            raise first_of(failures) from None
         return {name: doing.result() for name, doing in running.items()}
 
     async def _with_one(self, task: Task, name: str, frame: _Frame) -> Done:
@@ -324,46 +324,6 @@ class Runner:
             return Target("cluster")
         return Target("tenant" if play.words.tenants else "server", name)
 
-    def _before(self, step: str, name: str) -> Done | None:
-        """Return what the interrupted run has done already."""
-        found = self._journal.done(step, name) if self._journal else None
-        if found is None:
-            return None
-        kept = found.result
-        return Done(
-            found.status,  # type: ignore[arg-type]
-            kept["data"],
-            kept["facts"],
-            ignored=kept["ignored"],
-            no_log=kept["no_log"],
-        )
-
-    def _count(self, name: str, done: Done, *, guarded: bool) -> None:
-        count = self._counts[name]
-        if done.failed:
-            if done.status == "unreachable":
-                count["unreachable"] += 1
-            else:
-                count["rescued" if guarded else "failed"] += 1
-            return
-        count["skipped" if done.status == "skipped" else "ok"] += 1
-        count["changed"] += done.changed
-        count["ignored"] += done.ignored
-
-    def _remember(self, task: Task, names: Sequence[str], done: Done) -> None:
-        """Keep what is registered and set, who is to be told, and what a rescue may ask for."""
-        for name in names:
-            facts = self._facts[name]
-            facts.update(done.facts)
-            if task.words.register_as:
-                facts[task.words.register_as] = dict(done.data)
-            if done.failed:
-                facts["ansible_failed_result"] = dict(done.data)
-                facts["ansible_failed_task"] = {"name": task.name, "action": task.module.name}
-        if done.changed and not done.failed:
-            for handler in task.words.notify:
-                self._notified[handler].update(dict.fromkeys(names))
-
     # --- included files -----------------------------------------------------------------------------------------------
 
     async def _included(self, task: Task, results: Mapping[str, Done], frame: _Frame, step: str) -> set[str]:
@@ -373,7 +333,7 @@ class Runner:
             every = done.data.get("results", [done.data]) if not done.failed else []
             for data in every:
                 if "include" in data:
-                    self._counts[name]["ok"] += 1
+                    self._tally.counts[name]["ok"] += 1
                     key = json.dumps(data, sort_keys=True, default=str)
                     groups.setdefault(key, (data, []))[1].append(name)
         failed: set[str] = set()
@@ -424,7 +384,7 @@ class Runner:
                 Layer(magic, raw=False),
                 extra,
                 *frame.layers,
-                Layer(self._facts[name], raw=False),
+                Layer(self._tally.facts[name], raw=False),
                 Layer(task.words.vars, raw=True, folder=task.folder),
                 files,
                 play,
@@ -439,32 +399,6 @@ def _number(value: Any, what: str) -> float:
         raise TaskFailed(f"{what}: must be a number") from None
 
 
-def _first(failures: BaseExceptionGroup) -> BaseException:
-    """Return the first of the errors that ended several tasks at once."""
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 async def _include(args: Any, _: object) -> Outcome:
     """Note which file is included; the runner does its tasks."""
     return Outcome(data={"include": args.file})
-
-
-def _step(step: str, target: str, done: Done) -> Step:
-    kept = {"data": done.data, "facts": done.facts, "ignored": done.ignored, "no_log": done.no_log}
-    return Step(step, target, done.status, json.loads(json.dumps(kept, default=str)))
-
-
-def _bounds(play: Play, meant: Sequence[str]) -> Bounds:
-    """Return how many of the servers that a play is about, whatever --limit says, stay enabled and online."""
-    words, count = play.words, len(meant)
-    least, why = 0, ""
-    if words.min_available is not None:
-        least, why = of_share(words.min_available, count, up=True), f"min_available: {words.min_available}"
-    if words.max_unavailable is not None:
-        rest = count - of_share(words.max_unavailable, count, up=False)
-        if rest > least:
-            least, why = rest, f"max_unavailable: {words.max_unavailable}"
-    return Bounds(tuple(meant), least, why) if words.servers else Bounds()

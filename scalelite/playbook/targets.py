@@ -10,12 +10,14 @@ from scalelite.core.model import Kind
 from scalelite.errors import UsageError
 from scalelite.inventory.ranges import BadRange, expand, is_range
 from scalelite.playbook.values import of_share
+from scalelite.playbook.world import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from scalelite.core.model import AnySpec, Key
     from scalelite.flows.playbooks import Seen
+    from scalelite.playbook.book import Play
 
 _STATES: Final = ("enabled", "cordoned", "disabled")
 _HEALTHS: Final = ("online", "unhealthy", "offline", "unknown")
@@ -79,3 +81,16 @@ def batches(serial: Sequence[str], targets: Sequence[str]) -> Iterator[list[str]
         left = left[size:] if size else []
         if len(sizes) > 1:
             sizes.pop(0)
+
+
+def bounds(play: Play, meant: Sequence[str]) -> Bounds:
+    """Return how many of the servers that a play is about, whatever --limit says, stay enabled and online."""
+    words, count = play.words, len(meant)
+    least, why = 0, ""
+    if words.min_available is not None:
+        least, why = of_share(words.min_available, count, up=True), f"min_available: {words.min_available}"
+    if words.max_unavailable is not None:
+        rest = count - of_share(words.max_unavailable, count, up=False)
+        if rest > least:
+            least, why = rest, f"max_unavailable: {words.max_unavailable}"
+    return Bounds(tuple(meant), least, why) if words.servers else Bounds()

@@ -35,12 +35,12 @@ class Environment(dict[str, str]):
 
     def __getitem__(self, name: str) -> str:
         value = super().__getitem__(name)
-        if _SECRET_NAME.search(name):
+        if SECRET_NAME.search(name):
             self._hide_value(value)
         return value
 
 
-_SECRET_NAME: Final = re.compile("SECRET|PASS|TOKEN|KEY|HOOK|CREDENTIAL", re.IGNORECASE)
+SECRET_NAME: Final = re.compile("SECRET|PASS|TOKEN|KEY|HOOK|CREDENTIAL", re.IGNORECASE)
 
 
 class Layer:

@@ -43,3 +43,11 @@ class Together(Generic[T]):
                     done.set_result(None)
                 else:
                     done.set_exception(failure)
+
+
+def first_of(failures: BaseExceptionGroup) -> BaseException:
+    """Return the first of the errors that ended several tasks at once."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -42,16 +42,48 @@ SELECT r.id, r.playbook, r.digest, r.actor, r.state, r.started_at AT TIME ZONE '
 """
 
 
-async def begin(connection: Connection, playbook: str, digest: str, actor: str) -> int:
-    """Begin a run, and hold its lock on this connection; returns its number. The journal keeps 90 days."""
+async def begin(connection: Connection, playbook: str, digest: str, actor: str, given: str) -> int:
+    """Begin a run, and hold its lock on this connection; returns its number. The journal keeps 90 days.
+
+    `given` is kept sealed. A run before it that was asked the same can no longer go on: its results are let go.
+    """
     await connection.execute("DELETE FROM playbook_run WHERE started_at < now() - interval '90 days'")
+    cursor = await connection.execute(_RUNS + "WHERE r.playbook = %s AND r.digest = %s", (playbook, digest))
+    for row in await cursor.fetchall():
+        if not row["alive"]:
+            await _let_go(connection, row["id"])
     cursor = await connection.execute(
         "INSERT INTO playbook_run (playbook, digest, actor) VALUES (%s, %s, %s) RETURNING id",
         (playbook, digest, actor),
     )
     run: int = (await cursor.fetchone() or {})["id"]
+    sealed = connection.sealer.seal(given, given_identity(run))
+    await connection.execute("UPDATE playbook_run SET given = %s WHERE id = %s", (sealed, run))
     await hold_run(connection, run)
     return run
+
+
+async def drop(connection: Connection, run: int) -> None:
+    """Take out a run that has begun nothing."""
+    await connection.execute("DELETE FROM playbook_run WHERE id = %s", (run,))
+    await connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_RUN_LOCK, run))
+
+
+async def given_of(connection: Connection, run: int) -> str:
+    """Return what a run was given, '' if nothing is kept."""
+    cursor = await connection.execute("SELECT given FROM playbook_run WHERE id = %s", (run,))
+    return connection.sealer.open((await cursor.fetchone() or {"given": ""})["given"], given_identity(run))
+
+
+def given_identity(run: int) -> str:
+    """Return what the variables of a run are bound to when they are sealed."""
+    return f"playbook/{run}/given"
+
+
+async def _let_go(connection: Connection, run: int) -> None:
+    """Empty what may hold secrets, and is of no use to anybody any more."""
+    await connection.execute("UPDATE playbook_step SET result = '' WHERE run = %s AND result <> ''", (run,))
+    await connection.execute("UPDATE playbook_run SET given = '' WHERE id = %s", (run,))
 
 
 async def hold_run(connection: Connection, run: int) -> bool:
@@ -70,8 +102,8 @@ async def latest_runs(connection: Connection, playbook: str | None = None, most:
 
 async def end(connection: Connection, run: int, state: str) -> None:
     """End a run and let its servers go; the results, which may hold secrets, are kept only if it may be resumed."""
-    if state != "interrupted":
-        await connection.execute("UPDATE playbook_step SET result = '' WHERE run = %s", (run,))
+    if state == "done":
+        await _let_go(connection, run)
     await connection.execute("UPDATE playbook_run SET state = %s, ended_at = now() WHERE id = %s", (state, run))
     await connection.execute("DELETE FROM playbook_lock WHERE run = %s", (run,))
     await connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_RUN_LOCK, run))
@@ -102,17 +134,27 @@ async def lock_servers(connection: Connection, run: int, servers: Sequence[str])
 # --- what a run has done ---------------------------------------------------------------------------------------------
 
 
-async def targets_of(connection: Connection, run: int) -> dict[int, list[str]]:
+@dataclass(frozen=True, slots=True)
+class PlayTargets:
+    """What a play is about, and what its pattern named before --limit; among the latter its bounds count."""
+
+    targets: list[str]
+    meant: list[str]
+
+
+async def targets_of(connection: Connection, run: int) -> dict[int, PlayTargets]:
     """Return what each play of a run was found to be about."""
-    cursor = await connection.execute("SELECT play, targets FROM playbook_target WHERE run = %s", (run,))
-    return {row["play"]: row["targets"] for row in await cursor.fetchall()}
+    cursor = await connection.execute(
+        "SELECT play, targets, COALESCE(meant, targets) AS meant FROM playbook_target WHERE run = %s", (run,)
+    )
+    return {row["play"]: PlayTargets(row["targets"], row["meant"]) for row in await cursor.fetchall()}
 
 
-async def keep_targets(connection: Connection, run: int, play: int, targets: Sequence[str]) -> None:
+async def keep_targets(connection: Connection, run: int, play: int, found: PlayTargets) -> None:
     """Keep what a play is about, so that it is about the same when it is resumed."""
     await connection.execute(
-        "INSERT INTO playbook_target (run, play, targets) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-        (run, play, list(targets)),
+        "INSERT INTO playbook_target (run, play, targets, meant) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (run, play, found.targets, found.meant),
     )
 
 
@@ -147,6 +189,17 @@ async def keep_steps(connection: Connection, run: int, steps: Iterable[Step]) ->
     )
 
 
+async def forget_steps(connection: Connection, run: int, steps: Sequence[str], targets: Sequence[str]) -> None:
+    """Take out results, each given by its step and its target: they are to be done again."""
+    await connection.execute(
+        """
+        DELETE FROM playbook_step s USING unnest(%s::text[], %s::text[]) AS f (step, target)
+         WHERE s.run = %s AND s.step = f.step AND s.target = f.target
+        """,
+        (list(steps), list(targets), run),
+    )
+
+
 def step_identity(run: int, step: str, target: str) -> str:
     """Return what a result is bound to when it is sealed."""
     return f"playbook/{run}/{step}/{target}"
@@ -154,7 +207,9 @@ def step_identity(run: int, step: str, target: str) -> str:
 
 async def steps_of(connection: Connection, run: int) -> list[Step]:
     """Return what a run has done."""
-    cursor = await connection.execute("SELECT step, target, status, result FROM playbook_step WHERE run = %s", (run,))
+    cursor = await connection.execute(
+        "SELECT step, target, status, result FROM playbook_step WHERE run = %s AND result <> ''", (run,)
+    )
     opened = connection.sealer.open
     found = []
     for row in await cursor.fetchall():

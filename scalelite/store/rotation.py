@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from scalelite.core.model import Key, Kind
 from scalelite.store.db import apply_lock
-from scalelite.store.playbooks import step_identity
+from scalelite.store.playbooks import given_identity, step_identity
 from scalelite.store.revisions import version_identity
 from scalelite.store.runtime import meeting_identity
 from scalelite.store.seal import CLEAR, key_of
@@ -40,13 +40,13 @@ async def rotate(connection: Connection, target: Sealer, *, lock_timeout_s: floa
     async with apply_lock(connection, lock_timeout_s):
         # Nobody claims a meeting with an old key meanwhile, and no poll locks its rows in another order than we do.
         await connection.execute(
-            "LOCK TABLE meeting, callback_hook, callback, playbook_step IN SHARE ROW EXCLUSIVE MODE"
+            "LOCK TABLE meeting, callback_hook, callback, playbook_run, playbook_step IN SHARE ROW EXCLUSIVE MODE"
         )
         await _servers(connection, reseal)
         await _tenants(connection, reseal)
         await _meetings(connection, reseal)
         await _callbacks(connection, reseal)
-        await _steps(connection, reseal)
+        await _runs(connection, reseal)
         if target.key_id == CLEAR:
             await connection.execute("UPDATE version SET sealed = NULL WHERE sealed IS NOT NULL")
         else:
@@ -67,6 +67,7 @@ async def keys_in_use(connection: Connection) -> Counter[str]:
         UNION ALL SELECT secret FROM callback_hook
         UNION ALL SELECT secret FROM callback
         UNION ALL SELECT result FROM playbook_step
+        UNION ALL SELECT given FROM playbook_run
         """
     )
     return Counter(key_of(row["stored"]) for row in await cursor.fetchall() if row["stored"])
@@ -155,8 +156,18 @@ async def _callbacks(connection: Connection, reseal: Reseal) -> None:
     )
 
 
-async def _steps(connection: Connection, reseal: Reseal) -> None:
-    """What interrupted playbooks have to go on with; of those that have ended nothing is kept."""
+async def _runs(connection: Connection, reseal: Reseal) -> None:
+    """What playbooks that were interrupted or failed have to go on with; of those that ended well nothing is kept."""
+    runs = await _all(connection, "SELECT id, given FROM playbook_run WHERE given <> ''")
+    for row in runs:
+        row["given"] = reseal(row["given"], given_identity(row["id"]))
+    await connection.execute(
+        """
+        UPDATE playbook_run r SET given = n.given
+          FROM jsonb_to_recordset(%s) AS n (id bigint, given text) WHERE r.id = n.id
+        """,
+        (Jsonb(runs),),
+    )
     rows = await _all(connection, "SELECT run, step, target, result FROM playbook_step WHERE result <> ''")
     for row in rows:
         row["result"] = reseal(row["result"], step_identity(row["run"], row["step"], row["target"]))

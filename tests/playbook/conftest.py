@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalelite.flows.playbooks import Journal
+from scalelite.core.holds import name_of_run
+from scalelite.flows.playbooks import Asked, Journal
 from scalelite.inventory.templates import Lookups
 from scalelite.playbook.options import Options
 from scalelite.playbook.output import Masker, RecordingOutput, TextOutput
@@ -85,10 +86,17 @@ class Stage:
         return int((await cursor.fetchone() or {})["n"])
 
     async def run(
-        self, playbook: Path | str, *, resume: bool = False, form: str = "", check: bool = False, **options: Any
+        self,
+        playbook: Path | str,
+        *,
+        name: str = "play.yml",
+        resume: bool = False,
+        form: str = "",
+        check: bool = False,
+        **options: Any,
     ) -> Told:
         """Run a playbook, a text or a file."""
-        path = playbook if isinstance(playbook, Path) else self.write(playbook)
+        path = playbook if isinstance(playbook, Path) else self.write(playbook, name)
         masker = Masker()
         templates = Templates(Lookups(Environment(self.environment, masker.hide), VAULTS), VAULTS, masker.hide)
         book = load_playbook([path], MODULES, templates, VAULTS)
@@ -98,8 +106,8 @@ class Stage:
         output: Output = RecordingOutput(said.append, said.append, masker, form) if form else events
         async with services.database.dedicated() as connection:
             begin = Journal.resume if resume else Journal.begin
-            journal = None if check else await begin(services, connection, path.name, book.digest)
-            reason = f"playbook {path.name}" + (f" #{journal.run}" if journal else "")
+            journal = None if check else await begin(services, connection, Asked(path.name, book.digest))
+            reason = name_of_run(path.name, journal.run if journal else 0)
             environment = {**os.environ, **self.environment}
             world = World(services, f"tests {reason}", reason, environment)
             runner = Runner(book, Options(check=check, **options), world, templates, output, journal)

@@ -40,8 +40,11 @@ class Shell:
         self.environment = {**os.environ, "DATABASE_URL": stage.cluster.conninfo, "SCALELITE_ACTOR": "ci"}
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        return self._begin("playbook", *map(str, arguments))
+
+    def _begin(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [PROGRAM, "playbook", *map(str, arguments)],
+            [PROGRAM, *arguments],
             cwd=self.stage.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -50,7 +53,13 @@ class Shell:
         )
 
     def run(self, *arguments: str | Path) -> tuple[int, str, str]:
-        process = self.start(*arguments)
+        return self._end(self.start(*arguments))
+
+    def scalelite(self, *arguments: str) -> tuple[int, str, str]:
+        """Run another command."""
+        return self._end(self._begin(*arguments))
+
+    def _end(self, process: subprocess.Popen[str]) -> tuple[int, str, str]:
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 from lxml import etree
 
+from scalelite.core import commands
 from scalelite.errors import ServersBusy, UsageError
+from scalelite.flows import admin
+from scalelite.flows.acting import Acting
+from scalelite.store.specs import Author
 from tests.web.conftest import eventually
 
 if TYPE_CHECKING:
+    from scalelite.core.model import State
     from tests.playbook.conftest import Stage
 
 CORDON = """
@@ -38,6 +44,34 @@ async def test_a_cordon_is_a_hold_with_the_runs_name_and_a_second_run_changes_no
     assert again.changed == 0
     await stage.cluster.apply()
     assert {row.state for row in (await stage.cluster.rows()).values()} == {"cordoned"}
+
+
+@pytest.mark.shows("playbooks: holds", "data: hold")
+async def test_a_playbook_lifts_the_holds_of_playbooks_and_an_operators_only_when_told_to(stage: Stage) -> None:
+    await stage.cluster.start(3)
+    mine, theirs, both = (server.name for server in stage.cluster.servers)
+    operator = Acting(Author("ops@lb1"), uuid.uuid4)
+
+    async def operate(server: str, state: State, why: str) -> None:
+        await admin.change(stage.cluster.connection, operator, commands.set_state(server, state, why))
+
+    await stage.run(f"- servers: {mine}:{both}\n  tasks:\n    - server: {{state: cordoned}}\n", name="other.yml")
+    await operate(theirs, "disabled", "disk swap")
+    await operate(both, "cordoned", "looks odd")  # takes over what the playbook holds
+    again = await stage.run("- servers: all\n  tasks:\n    - server: {state: cordoned}\n")
+    assert again.changed == 0
+    for check in (True, False):
+        told = await stage.run("- servers: all\n  tasks:\n    - server: {state: enabled}\n", check=check)
+        assert told.events[0][1] == {mine: "changed", theirs: "failed", both: "failed"}
+        assert "held disabled by ops@lb1 since" in told.text
+        assert "disk swap" in told.text
+        assert "looks odd" in told.text
+    assert {name: row.state for name, row in (await stage.cluster.rows()).items()} == {
+        mine: "enabled", theirs: "disabled", both: "cordoned"
+    }  # fmt: skip
+    told = await stage.run("- servers: all\n  tasks:\n    - server: {state: enabled, release_holds: true}\n")
+    assert told.changed == 2
+    assert {row.state for row in (await stage.cluster.rows()).values()} == {"enabled"}
 
 
 @pytest.mark.shows("playbooks: server")
@@ -184,7 +218,7 @@ async def test_an_interrupted_run_goes_on_where_it_was_with_what_it_had_register
         "handler",
     ]
     assert {count["ok"] for count in told.counts.values()} == {3}
-    with pytest.raises(UsageError, match="was not interrupted"):
+    with pytest.raises(UsageError, match="has ended well"):
         await stage.run(stage.folder / "play.yml", resume=True)
 
 

@@ -24,6 +24,10 @@ class CommandArgs(Args):
     stdin: str = Field("", description="What it reads.", examples=["yes\n"])
     chdir: str = Field("", description="Folder to run in.", examples=["roles"])
     env: dict[str, ParamText] = Field({}, description="More environment.", examples=[{"LANG": "C"}])
+    creates: str = Field(
+        "", description="Do nothing if this file, or pattern, is there.", examples=["/var/lib/upgraded"]
+    )
+    removes: str = Field("", description="Do nothing unless it is there.", examples=["/var/run/reboot-required"])
     timeout: Duration = Field(600.0, description="Kill it after so long, and fail.", examples=["1h"])
 
     @model_validator(mode="after")
@@ -36,14 +40,29 @@ class CommandArgs(Args):
 async def _command(args: CommandArgs, context: Context) -> Outcome:
     argv = args.argv or tuple(shlex.split(args.cmd or ""))
     said = {"cmd": list(argv)}
+    if why := _is_done(args, context):
+        return Outcome(False, {**said, "rc": 0, **_printed(f"skipped, since {why}", "")})
     if context.check:
-        return Outcome(True, {**said, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "msg": "would run"})
+        return Outcome(True, {**said, "rc": 0, **_printed("", ""), "msg": "would run"})
     status, out, err = await context.execute(
         argv, stdin=args.stdin, chdir=args.chdir, env=args.env, timeout_s=args.timeout
     )
-    out, err = out.rstrip("\n"), err.rstrip("\n")
-    data = {**said, "rc": status, "stdout": out, "stderr": err, "stdout_lines": out.splitlines()}
+    data = {**said, "rc": status, **_printed(out.rstrip("\n"), err.rstrip("\n"))}
     return Outcome(True, data if not status else {**data, "msg": "non-zero return code"}, failed=status != 0)
+
+
+def _is_done(args: CommandArgs, context: Context) -> str:
+    """Return why nothing is to be done, or ''."""
+    if args.creates and context.exists(args.creates, args.chdir):
+        return f"{args.creates} exists"
+    if args.removes and not context.exists(args.removes, args.chdir):
+        return f"{args.removes} does not exist"
+    return ""
+
+
+def _printed(out: str, err: str) -> dict[str, str | list[str]]:
+    lines = {"stdout_lines": out.splitlines(), "stderr_lines": err.splitlines()}
+    return {"stdout": out, "stderr": err, **lines}
 
 
 MODULES: Final = (

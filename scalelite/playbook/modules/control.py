@@ -38,6 +38,7 @@ class AssertArgs(Args):
     """Arguments of `assert`."""
 
     that: Conditions = Field(description="What must be so.", examples=[["server.online"]])
+    msg: str = Field("", description="The same as fail_msg.", examples=["It is offline."])
     fail_msg: str = Field("Assertion failed", description="What to say if it is not.", examples=["It is offline."])
     success_msg: str = Field("All assertions passed", description="What to say if it is.", examples=["Good."])
     quiet: bool = Field(False, description="Say nothing of it.", examples=[True])
@@ -46,7 +47,7 @@ class AssertArgs(Args):
 async def _assert(args: AssertArgs, context: Context) -> Outcome:
     broken: Condition | None = next((text for text in args.that if not context.condition(text)), None)
     if broken is not None:
-        return Outcome(failed=True, data={"msg": args.fail_msg, "assertion": broken, "evaluated_to": False})
+        return Outcome(failed=True, data={"msg": args.msg or args.fail_msg, "assertion": broken, "evaluated_to": False})
     return Outcome(data={} if args.quiet else {"msg": args.success_msg})
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
 from scalelite.core import commands
+from scalelite.core.holds import is_of_playbook
 from scalelite.core.model import Multiplier, Secret, State, Text
-from scalelite.errors import TaskFailed
+from scalelite.errors import GuardRefused, TaskFailed
 from scalelite.playbook.modules.changes import given, outcome, unless_gone
 from scalelite.playbook.registry import SERVERS, Module, Outcome, Waiting
 from scalelite.playbook.values import Args, Duration
@@ -26,8 +28,8 @@ class ServerArgs(Args):
 
     state: State | Literal["absent"] | None = Field(
         None,
-        description="`cordoned` and `disabled` hold it, whatever is declared; `enabled` lifts the hold; `absent`"
-        " removes it, if it has no meetings.",
+        description="`cordoned` and `disabled` hold it, whatever is declared; `enabled` lifts the hold of a playbook;"
+        " `absent` removes it, if it has no meetings.",
         examples=["cordoned"],
     )
     load_multiplier: Multiplier | None = Field(None, description="Weight of its load.", examples=[1.0])
@@ -36,6 +38,9 @@ class ServerArgs(Args):
         None, description="Its secret; the one before becomes previous_secret.", examples=["{{ lookup('env', 'S') }}"]
     )
     previous_secret: Secret | None = Field(None, description="The secret before; '' forgets it.", examples=[""])
+    release_holds: bool = Field(
+        False, description="Let `enabled` lift, and `cordoned` loosen, what an operator holds, too.", examples=[True]
+    )
     timeout: Duration = Field(
         600.0, description="How long to wait until min_available and max_unavailable allow it.", examples=["10m"]
     )
@@ -52,24 +57,33 @@ async def _server(args: ServerArgs, context: Context) -> Outcome:
 
 def _server_wishes(args: ServerArgs, context: Context) -> Iterable[Wish]:
     name = context.target.name
-    if fields := given(args, "state", "timeout", "secret"):
+    if fields := given(args, "state", "timeout", "secret", "release_holds"):
         yield commands.update_server(name, fields)
     if args.secret is not None:
         yield _new_secret(name, args.secret, keep_old=args.previous_secret is None)
     if args.state == "absent":
         yield unless_gone(commands.remove_server(name))
-    elif args.state == "cordoned":
-        yield _cordoned(name, context.reason)
     elif args.state is not None:
-        yield commands.set_state(name, args.state, context.reason)
+        yield _state(name, args.state, context.reason, release=args.release_holds)
 
 
-def _cordoned(name: str, why: str) -> Wish:
-    """Wish for a server to be cordoned; one that is drained counts as disabled, and is as it shall be."""
+def _state(name: str, state: State, why: str, *, release: bool) -> Wish:
+    """Wish for a state; one that is stricter already counts as cordoned, and what an operator holds stays held."""
 
     def decide(known: commands.Known) -> Iterable[Change | Hold]:
-        drained = commands.state_in(known, name) == "disabled" and not known.facts.server_meetings.get(name)
-        return () if drained else commands.set_state(name, "cordoned", why)(known)
+        held = known.facts.holds.get(name)
+        of_operator = held is not None and not is_of_playbook(held) and not release
+        is_so = state == "cordoned" and commands.state_in(known, name) == "disabled"
+        drained = not known.facts.server_meetings.get(name)
+        if is_so and (of_operator or drained):
+            return ()
+        if held and of_operator and state == "enabled":
+            since, why_held = held.since.astimezone(UTC), f": {held.why}" if held.why else ""
+            raise GuardRefused(
+                f"server '{name}' is held {held.state} by {held.by} since {since:%Y-%m-%d %H:%M} UTC{why_held}",
+                f"scalelite servers enable {name}, or release_holds: true",
+            )
+        return commands.set_state(name, state, why)(known)
 
     return decide
 
