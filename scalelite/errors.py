@@ -425,6 +425,12 @@ class UpstreamFailed(ApiError):
     """A server gave no answer that can be passed on; names neither it nor the reason to the caller."""
 
     text = "Unable to access meeting on server."
+    reason = ""
+
+    @property
+    def cause(self) -> str:
+        """What operators are told."""
+        return self.reason or f"{self.message_key}: {self.message}"
 
 
 class ServerUnreachable(UpstreamFailed):

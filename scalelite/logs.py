@@ -14,7 +14,8 @@ from typing import Final, TextIO
 
 # The last line of defence: nobody should log these, but a library's message may.
 _SECRETS: Final = re.compile(
-    r"(?P<name>checksum|secret|password|moderatorPW|attendeePW|token)(?P<sign>=|%3D|['\"]?: ?['\"]?)[^&\s'\",]+"
+    r"(?P<name>checksum|secret|password|moderatorPW|attendeePW|token)(?P<sign>=|%3D|['\"]?: ?['\"]?)"
+    r"(?!\*+$)[^&\s'\",]+"
     r"|(?P<user>(?<=://)[^/@\s]+@)"
     # A checksum or a token; record ids look like one, and a time.
     r"|(?<![0-9A-Za-z])[0-9A-Fa-f]{40,128}(?![0-9A-Za-z]|-[0-9])",
@@ -45,7 +46,7 @@ class Formatter(logging.Formatter):
 
     def __init__(self, style: str) -> None:
         super().__init__()
-        self._as_json = style == "json"
+        self._kind = style
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
@@ -55,10 +56,19 @@ class Formatter(logging.Formatter):
             text += "\n" + scrub(self.formatException(record.exc_info))
         number = _request.get()
         request = f"{os.getpid():x}-{number:x}" if number else ""
-        if self._as_json:
+        if self._kind == "json":
             event = {"time": at, "level": record.levelname.lower(), "logger": record.name, "message": text}
             return json.dumps(event | ({"request": request} if request else {}), ensure_ascii=False)
+        if self._kind == "rails":
+            return _as_rails(record, text)
         return f"{at} {record.levelname.lower():<7} {record.name}: {text}{f' [{request}]' if request else ''}"
+
+
+def _as_rails(record: logging.LogRecord, text: str) -> str:
+    """Return a line as Scalelite logged: what reads the output of its tasks may know them by it."""
+    at = datetime.fromtimestamp(record.created).isoformat(timespec="microseconds")  # noqa: DTZ006 - Ruby tells local time
+    level = record.levelname.removesuffix("ING")
+    return f"{level[0]}, [{at} #{os.getpid()}] {level:>5} -- : {text}"
 
 
 def configure(level: str, style: str, stream: TextIO | None = None) -> None:

@@ -139,10 +139,16 @@ def rake(words: tuple[str, ...]) -> int:
 
 
 def _logging_as_asked(settings: Settings) -> Settings:
-    """Scalelite's tasks log to a file unless told otherwise; ours say nothing then."""
+    """Scalelite's tasks log to a file unless told otherwise; ours say nothing then.
+
+    What they log is what Scalelite's log says; the rest of us joins in only where all is wanted (debug).
+    """
     if not log_is_asked_for() and not settings.rails_log_to_stdout:
         settings = replace(settings, log_level="critical")
-    logs.configure(settings.log_level, settings.log_format, sys.stdout if settings.rails_log_to_stdout else sys.stderr)
+    style = "rails" if settings.log_format == "text" else settings.log_format
+    others = settings.log_level if settings.log_level == "debug" else "critical"
+    logs.configure(others, style, sys.stdout if settings.rails_log_to_stdout else sys.stderr)
+    log.setLevel(settings.log_level.upper())
     return settings
 
 

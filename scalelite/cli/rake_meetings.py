@@ -6,16 +6,17 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from scalelite.cli.rake import Refused, log, not_found
+from scalelite.cli.server_rows import known_load, seems_online
 from scalelite.errors import Ambiguous, NotDeclared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scalelite.cli.rake import Rake
     from scalelite.core.rake import Arguments
     from scalelite.flows.admin import MeetingEnd
     from scalelite.flows.meetings import Said
-    from scalelite.flows.poll import Round
+    from scalelite.flows.poll import Polled
     from scalelite.flows.services import Services
     from scalelite.flows.status import ServerRow
     from scalelite.store.db import Connection
@@ -133,21 +134,57 @@ def _end(rake: Rake, ids: Sequence[str]) -> None:
 
 
 def poll_once(rake: Rake, _: Arguments) -> None:
-    """One round sees servers, meetings and versions: the tasks for each of them do the same."""
+    """One round sees servers and their meetings: each task does that, and logs its own part."""
 
-    async def polling(services: Services) -> tuple[Round, list[ServerRow]]:
-        from scalelite.flows.poll import poll_round  # noqa: PLC0415 - 0.2 s to import
+    async def polling(services: Services) -> None:
+        from scalelite.flows.poll import Poll  # noqa: PLC0415 - 0.2 s to import
         from scalelite.flows.status import server_rows  # noqa: PLC0415
+        from scalelite.store.observed import running_meetings  # noqa: PLC0415
 
-        outcome = await poll_round(services)
+        heard: list[Polled] = []
+        poll = Poll(services, tell=heard.append)
         async with services.database.use() as connection:
-            return outcome, await server_rows(connection)
+            before = {row.id: row for row in await server_rows(connection)}
+            meetings = await running_meetings(connection)
+        versions = rake.task in {"poll:all", "poll:versions"}
+        outcome = await poll.round(await poll.begin(), versions=versions)
+        async with services.database.use() as connection:
+            rows = [row for row in await server_rows(connection) if row.id in outcome.statuses]
+            left = {meeting.generation for meeting in await running_meetings(connection)}
+        if rake.task in {"poll:all", "poll:servers"}:
+            _log_servers(heard, rows, before)
+        if rake.task in {"poll:all", "poll:meetings"}:
+            _log_ended(meeting for meeting in meetings if meeting.generation not in left)
+        if rake.task in {"poll:all", "poll:versions"}:
+            _log_versions(heard)
 
-    outcome, rows = rake.serve(polling)
+    rake.serve(polling)
+
+
+def _log_servers(heard: Sequence[Polled], rows: Sequence[ServerRow], before: Mapping[str, ServerRow]) -> None:
+    for answer in heard:
+        if answer.meetings is None:
+            log.warning("Failed to get server id=%s status: %s", answer.server.id, answer.failure)
     for row in rows:
-        if row.id in outcome.statuses:
-            load = row.load if row.health in {"online", "unhealthy"} else "unavailable"
-            log.info("Server id=%s %s load: %s", row.id, row.health, load)
+        was, now = row.id in before and seems_online(before[row.id]), seems_online(row)
+        if now and not was:
+            log.info("Server id=%s is healthy. Bringing back online...", row.id)
+        if was and not now:
+            log.warning("Server id=%s is unhealthy. Setting offline...", row.id)
+        load = known_load(row)
+        shown = "unavailable" if load is None else load
+        log.info("Server id=%s %s load: %s", row.id, "online" if now else "offline", shown)
+
+
+def _log_ended(meetings: Iterable[RunningMeeting]) -> None:
+    for meeting in meetings:
+        log.info("Meeting id=%s on Server id=%s has ended", meeting.meeting_id, meeting.server)
+
+
+def _log_versions(heard: Sequence[Polled]) -> None:
+    for answer in heard:
+        if answer.failure:
+            log.warning("Unexpected error when checking version of server id=%s: %s", answer.server.id, answer.failure)
 
 
 def poll_forever(rake: Rake, arguments: Arguments) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from scalelite.store.db import Connection
 
 _MODES: Final = ("keep", "cordon", "force")
-_BAD_MULTIPLIER: Final = "WARNING! Load-multiplier was not readable or 0, so it is now 1"
 _ACTIVE_LOAD: Final = """\
 WARNING: You are trying to disable a server with active load. You should use the cordon option if
           you do not want to clear all the meetings
@@ -143,7 +143,7 @@ def add(rake: Rake, arguments: Arguments) -> None:
     if not url.startswith(("http://", "https://")):
         raise Refused("Error: Server URL must start with http:// or https://")
     log.info("Adding server %s...", url)
-    multiplier = _multiplier(rake, arguments["load_multiplier"] or "1")
+    multiplier = _multiplier(arguments["load_multiplier"] or "1")
     server_id = commands.new_server_id(url, uuid.uuid4, is_hostname=rake.settings.server_id_is_hostname)
     fields = {"id": server_id, "url": url, "secret": secret, "load_multiplier": multiplier, "tag": arguments["tag"]}
     add_it = commands.add_server(fields)
@@ -157,14 +157,10 @@ def add(rake: Rake, arguments: Arguments) -> None:
     rake.say(f"OK\nid: {server_id}")
 
 
-def _multiplier(rake: Rake, text: str) -> float:
-    """Read the number that a text begins with."""
+def _multiplier(text: str) -> float | str:
+    """Read the number that a text begins with; what is none is refused by the model, as in an inventory."""
     found = re.match(r"\s*[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", text)
-    number = float(found[0]) if found else 0.0
-    if number == 0:
-        rake.announce(_BAD_MULTIPLIER)
-        return 1.0
-    return number
+    return float(found[0]) if found else text
 
 
 def update(rake: Rake, arguments: Arguments) -> None:
@@ -176,14 +172,14 @@ def update(rake: Rake, arguments: Arguments) -> None:
     if arguments.given("tag"):
         fields["tag"] = arguments["tag"]
     if arguments["load_multiplier"]:
-        fields["load_multiplier"] = _multiplier(rake, arguments["load_multiplier"])
+        fields["load_multiplier"] = _multiplier(arguments["load_multiplier"])
     rake.change(commands.update_server(arguments["id"], fields))
     rake.say("OK")
 
 
 def load_multiplier(rake: Rake, arguments: Arguments) -> None:
     _spec(rake, arguments["id"])
-    multiplier = _multiplier(rake, arguments["load_multiplier"] or "1")
+    multiplier = _multiplier(arguments["load_multiplier"] or "1")
     rake.change(commands.update_server(arguments["id"], {"load_multiplier": multiplier}))
     rake.say("OK")
 
@@ -322,7 +318,8 @@ def _sync(rake: Rake, arguments: Arguments) -> None:
 
     done = rake.serve(acting)
     for server, what in flow.told(done):
-        log.info("[%s] %s", show.plain(server), what)
+        level = logging.WARNING if what.startswith("Failed") else logging.INFO
+        log.log(level, "[%s] %s", show.plain(server), what)
     if done.left:
         raise Refused("\n".join(f"[{address.partition('/')[2]}] Server still not empty!" for address in done.left))
 

@@ -42,12 +42,13 @@ def list_tenants(rake: Rake, _: Arguments) -> None:
     for view in found:
         secrets = ":".join(secret.reveal() for secret in view.spec.secrets)
         rake.say(f"id: {view.spec.id}\n\tname: {view.spec.name}\n\tsecrets: {secrets}")
-        for name, value in _lrs_fields(view.lrs).items():
+        for name, value in lrs_fields(view.lrs).items():
             rake.say(f"\t{name}: {value}")
     rake.say(f"Total number of tenants: {len(found)}")
 
 
-def _lrs_fields(lrs: LrsSpec | None) -> dict[str, str]:
+def lrs_fields(lrs: LrsSpec | None) -> dict[str, str]:
+    """Return a tenant's LRS by the names that Scalelite has for its parts."""
     if lrs is None:
         return {}
     prefix, given = ("lrs", lrs.basic) if lrs.basic else ("kc", lrs.oidc)

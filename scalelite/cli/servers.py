@@ -363,6 +363,8 @@ def sync(path: str, mode: Mode, dry_run: bool) -> int:
     done = with_services(settings, acting, doing="servers sync")
     for server, what in flow.told(done):
         click.echo(f"{show.plain(server)}: {what}")
+    for keep in done.plan.keeps:
+        click.echo(f"{show.plain(keep.key.name)}: {show.plain(keep.reason)}")
     if not done.revision:
         click.echo("Nothing was written." if done.plan.changes else "Nothing to do.")
     else:

@@ -118,7 +118,7 @@ async def _ask(call: Callable[[], Awaitable[wire.Reply]]) -> tuple[wire.Reply | 
     try:
         reply = await call()
     except UpstreamFailed as error:
-        return None, getattr(error, "reason", "") or f"{error.message_key}: {error.message}"
+        return None, error.cause
     if not reply.succeeded:
         return None, f"{reply.message_key}: {reply.root.findtext('message') or ''}"
     return reply, ""

@@ -54,11 +54,15 @@ _LONGEST_VERSION: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What one server said; `meetings` is None when it did not answer, `version` when it was not asked for."""
+    """What one server said; `meetings` is None when it did not answer, `version` when it was not asked for.
+
+    `failure` is why one of them is missing.
+    """
 
     server: ServerSpec
     meetings: tuple[SeenMeeting, ...] | None
     version: str | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,33 +301,37 @@ class _Asking:
     async def _ask(self, server: ServerSpec, slots: asyncio.Semaphore) -> Polled:
         """Ask one server what runs on it."""
         async with slots:
-            reply = await self._call(server, "getMeetings")
+            reply, failure = await self._call(server, "getMeetings")
             if reply is None:
-                return Polled(server, None)
+                return Polled(server, None, failure=failure)
             meetings = tuple(_seen(meeting) for meeting in reply.iterfind("meetings/meeting"))
             before = self.found.status(server.id)
-            ask_version = self.versions or not before.bbb_version or before.health != "online"
-            return Polled(server, meetings, await self._version(server) if ask_version else None)
+            if self.versions or not before.bbb_version or before.health != "online":
+                return Polled(server, meetings, *await self._version(server))
+            return Polled(server, meetings)
 
-    async def _version(self, server: ServerSpec) -> str | None:
-        """Ask for BigBlueButton's version; a stock server tells that of its API alone."""
-        reply = await self._call(server, "")
+    async def _version(self, server: ServerSpec) -> tuple[str | None, str]:
+        """Ask for BigBlueButton's version, which a stock server tells of its API alone; else say why there is none."""
+        reply, failure = await self._call(server, "")
         if reply is None:
-            return None
+            return None, failure
         version = reply.findtext("bbbVersion") or reply.findtext("version") or ""
-        return version[:_LONGEST_VERSION]
+        return version[:_LONGEST_VERSION], ""
 
-    async def _call(self, server: ServerSpec, call: str) -> etree._Element | None:
-        """Return a server's answer, within the time of a poll; None if it gave none or refused."""
+    async def _call(self, server: ServerSpec, call: str) -> tuple[etree._Element | None, str]:
+        """Return a server's answer, within the time of a poll, or why there is none."""
+        limit_s = self.services.settings.poller_timeout_s
         try:
-            async with asyncio.timeout(self.services.settings.poller_timeout_s):
+            async with asyncio.timeout(limit_s):
                 reply = await self.services.bbb.call(server, call, {}, self.found.cluster.algorithm)
-        except (UpstreamFailed, TimeoutError):
-            return None
+        except UpstreamFailed as error:
+            return None, error.cause
+        except TimeoutError:
+            return None, f"no answer within {limit_s:g} s"
         if not reply.succeeded:
             log.warning("server %s refused the poll: %s", server.id, reply.message_key)
-            return None
-        return reply.root
+            return None, f"{reply.message_key}: {reply.root.findtext('message') or ''}"
+        return reply.root, ""
 
 
 def _after(found: Found, server: str, *, answered: bool, suspect: bool = False) -> ServerStatus:

@@ -44,8 +44,9 @@ async def sync(services: Services, wanted: Declared, mode: Mode, author: Author,
 
 
 def told(done: Synced) -> Iterator[tuple[str, str]]:
-    """Yield (server, what was or would be done), in the words of Scalelite's log."""
-    for item in (*done.plan.changes, *done.plan.keeps, *done.plan.endings):
+    """Yield (server, what was or would be done), as Scalelite's log says it: of keeps, those of mode keep alone."""
+    keeps = done.plan.keeps if done.plan.mode == "keep" else ()
+    for item in (*done.plan.changes, *keeps, *done.plan.endings):
         if item.key.kind is Kind.SERVER:
             for what in _told(item):
                 yield item.key.name, what
@@ -67,8 +68,9 @@ def _told(item: Create | Update | Remove | Keep | Ending) -> Iterator[str]:
         case Remove():
             yield "Server removed"
         case Keep():
-            yield f"Server not removed: {item.reason}"
+            yield "Server not removed"
         case Ending():
+            yield "Server not empty. Cordoned for removal"
             yield "Server not empty. Ending meetings now..."
         case _:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,11 @@ def test_the_log_is_written_where_and_when_it_is_asked_for(here: Here, monkeypat
     monkeypatch.delenv("LOG_LEVEL")
     assert not here("rake", task.format(1)).err
     here.environ("RAILS_LOG_LEVEL", "info")
-    assert "Adding server https://bbb2" in here("rake", task.format(2)).err
+    url = "https://bbb2.example.com/bigbluebutton/api"
+    assert re.fullmatch(
+        rf"I, \[\d{{4}}-\d\d-\d\dT[\d:]{{8}}\.\d{{6}} #\d+\]  INFO -- : Adding server {re.escape(url)}\.\.\.\n",
+        here("rake", task.format(2)).err,
+    )
     here.environ("RAILS_LOG_TO_STDOUT", "true")
     done = here("rake", task.format(3))
     assert "Adding server https://bbb3" in done.out
