@@ -81,27 +81,9 @@ class Blame:
     removed: int | None = None
 
 
-def blame(live: AnySpec | None, from_rev: int | None, versions: Sequence[Version]) -> Blame | None:
-    """Return who set which field, or None for an object that never was; `versions` are all old ones, oldest first."""
-    if live is None or from_rev is None:
-        if not versions:
-            return None
-        last = versions[-1]
-        found = blame(last.spec, last.from_rev, versions[:-1])
-        return Blame(last.spec, found.fields if found else {}, last.to_rev)
-    life = lifetime(from_rev, versions)
-    born = life[0].from_rev if life else from_rev
-    fields = dict.fromkeys(type(live).model_fields, born)
+def blame(spec: AnySpec, from_rev: int, life: Sequence[Version], removed: int | None = None) -> Blame:
+    """Return who set which field of a spec that began with a revision; `life` are the versions before, oldest first."""
+    fields = dict.fromkeys(type(spec).model_fields, life[0].from_rev if life else from_rev)
     for version in life:
         fields.update(dict.fromkeys(version.fields, version.to_rev))
-    return Blame(live, fields)
-
-
-def lifetime(until: int, versions: Sequence[Version]) -> list[Version]:
-    """Return the versions that led to the one that began with a revision, without those of an object removed before."""
-    found: list[Version] = []
-    for version in reversed(versions):
-        if version.to_rev == until:
-            found.append(version)
-            until = version.from_rev
-    return found[::-1]
+    return Blame(spec, fields, removed)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from scalelite.core.model import OF_TENANTS, Key
-from scalelite.core.revisions import Blame, Revision, Step, blame, lifetime, steps
+from scalelite.core.revisions import Blame, Revision, Step, blame, steps
 from scalelite.core.rollback import restore
 from scalelite.errors import UsageError
 from scalelite.flows import reconcile
@@ -16,7 +15,7 @@ from scalelite.store import db, history, specs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scalelite.core.model import Declared
+    from scalelite.core.model import Declared, Key
     from scalelite.core.plan import Mode
     from scalelite.core.rollback import Lost, Version
     from scalelite.store.db import Connection
@@ -54,28 +53,60 @@ class Blamed:
 async def find_blame(connection: Connection, key: Key) -> Blamed | None:
     """Return which revision set each field of an object, or None for one that never was."""
     async with db.snapshot(connection):
-        live = (await specs.load_live(connection)).declared.objects.get(key)
+        spec = (await specs.load_some(connection, {key})).get(key)
         from_rev = await history.load_from_rev(connection, key)
-        versions = await _lives(connection, key, from_rev)
-        found = blame(live, from_rev, versions)
-        if found is None:
-            return None
-        numbers = {*found.fields.values(), *([found.removed] if found.removed else [])}
+        removed = None
+        if spec is None or from_rev is None:
+            versions = await history.load_versions(connection, key)
+            if not versions:
+                return None
+            spec, from_rev, removed = versions[-1].spec, versions[-1].from_rev, versions[-1].to_rev
+        found = blame(spec, from_rev, await _life(connection, key, from_rev), removed)
+        numbers = {*found.fields.values(), *([removed] if removed else [])}
         revisions = {number: await history.load_revision(connection, number) for number in numbers}
     return Blamed(found, {number: revision for number, revision in revisions.items() if revision})
 
 
-async def _lives(connection: Connection, key: Key, from_rev: int | None) -> list[Version]:
-    """Return the versions of an object, before those under the names that its tenant had before."""
-    versions = await history.load_versions(connection, key)
-    life = lifetime(from_rev, versions) if from_rev else versions
-    born = life[0].from_rev if life else from_rev
-    revision = await history.load_revision(connection, born) if born and key.kind in OF_TENANTS else None
-    was = {entry["address"]: entry["was"] for entry in revision.changes if "was" in entry} if revision else {}
-    old = Key.of_address(was.get(f"tenant/{key.name}", ""))
-    if old is None:
-        return versions
-    return [*await _lives(connection, key._replace(name=old.name), born), *life]
+async def _life(connection: Connection, key: Key, until: int) -> list[Version]:
+    """Return the versions that led to the one of a key that began with a revision, oldest first.
+
+    A name may have been another object's before: each version is followed to where it was made, and from there to the
+    name that its tenant had before, or no further where it was created.
+    """
+    eras: dict[Key, _Era] = {}
+    found: list[Version] = []
+    while True:
+        if key not in eras:
+            eras[key] = await _Era.load(connection, key, until)
+        if until in eras[key].begun:
+            old = eras[key].begun[until]
+            if old is None:
+                break
+            key = old
+            if key not in eras:
+                eras[key] = await _Era.load(connection, key, until)
+        if (version := eras[key].ended.get(until)) is None:
+            break
+        found.append(version)
+        until = version.from_rev
+    return found[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Era:
+    """What stood under one key: the versions by the revision that ended them, and what began there otherwise.
+
+    `begun`: None for what was created, else the key that it had before.
+    """
+
+    ended: Mapping[int, Version]
+    begun: Mapping[int, Key | None]
+
+    @classmethod
+    async def load(cls, connection: Connection, key: Key, until: int) -> _Era:
+        ended = {version.to_rev: version for version in await history.load_versions(connection, key)}
+        numbers = {until, *(version.from_rev for version in ended.values())}
+        return cls(ended, await history.load_beginnings(connection, key, numbers))
 
 
 # --- the way back ----------------------------------------------------------------------------------------------------

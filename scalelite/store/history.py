@@ -6,7 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core.drift import Past, Touch
-from scalelite.core.model import ClusterSpec, Key, Kind, LrsSpec, ServerSpec, SettingSpec, TenantSpec, secrets_of
+from scalelite.core.model import (
+    OF_TENANTS,
+    ClusterSpec,
+    Key,
+    Kind,
+    LrsSpec,
+    ServerSpec,
+    SettingSpec,
+    TenantSpec,
+    secrets_of,
+)
 from scalelite.core.revisions import Revision
 from scalelite.core.rollback import Version
 from scalelite.errors import SecretUnreadable
@@ -215,3 +225,26 @@ async def load_from_rev(connection: Connection, key: Key) -> int | None:
     )
     row = await cursor.fetchone()
     return int(row["from_rev"]) if row else None
+
+
+async def load_beginnings(connection: Connection, key: Key, revisions: Iterable[int]) -> dict[int, Key | None]:
+    """Read which of these revisions created the object of a key (None), or renamed its tenant to it (the old key)."""
+    cursor = await connection.execute(
+        """
+        SELECT number, e->>'action' = 'create' AND e->>'address' = %(address)s AS created, e->>'was' AS was
+          FROM revision CROSS JOIN jsonb_array_elements(changes) AS e
+         WHERE number = ANY (%(numbers)s)
+           AND (e->>'action' = 'create' AND e->>'address' = %(address)s OR e->>'address' = %(tenant)s AND e ? 'was')
+         ORDER BY created DESC
+        """,
+        {
+            "numbers": list(revisions),
+            "address": key.address,
+            "tenant": Key(Kind.TENANT, key.name).address if key.kind in OF_TENANTS else "",
+        },
+    )
+    found: dict[int, Key | None] = {}
+    for row in await cursor.fetchall():
+        old = None if row["created"] else Key.of_address(row["was"] or "")
+        found.setdefault(row["number"], old and key._replace(name=old.name))
+    return found

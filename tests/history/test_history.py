@@ -149,3 +149,33 @@ async def test_blame_follows_a_tenant_through_its_names(cluster: Cluster) -> Non
     assert param is not None
     assert (found.blame.fields["name"], found.blame.fields["enabled"]) == (2, 1)
     assert param.blame.fields["value"] == 1
+
+
+@pytest.mark.shows("plan: blame")
+async def test_blame_keeps_apart_tenants_that_had_one_name_after_the_other(cluster: Cluster) -> None:
+    x, y = (uuid.UUID(int=number, version=4) for number in (1, 2))
+    await cluster.apply(tenant("a", id=x), setting("a", "record", "x"))
+    await cluster.apply(tenant("a", id=x), setting("a", "record", "x"), tenant("b", id=y), setting("b", "record", "y"))
+    await cluster.apply(
+        tenant("a", id=x, protect=True), setting("a", "record", "x"), tenant("b", id=y), setting("b", "record", "y")
+    )
+    swapped = [tenant("a", id=y), setting("a", "record", "y"), tenant("b", id=x), setting("b", "record", "x")]
+    await cluster.apply(*swapped)
+    await cluster.apply(*swapped, setting("a", "welcome", "w"))
+    fields = {
+        key.address: found.blame.fields
+        for key in ((Key(Kind.TENANT, name, "")) for name in "ab")
+        if (found := await find_blame(cluster.connection, key))
+    }
+    of_record = {
+        name: found.blame.fields["value"]
+        for name in "ab"
+        if (found := await find_blame(cluster.connection, Key(Kind.SETTING, name, "record")))
+    }
+    assert (fields["tenant/a"]["id"], fields["tenant/a"]["protect"], fields["tenant/a"]["name"]) == (2, 2, 4)
+    assert (fields["tenant/b"]["id"], fields["tenant/b"]["protect"], fields["tenant/b"]["name"]) == (1, 4, 4)
+    assert of_record == {"a": 2, "b": 1}
+    await cluster.apply(tenant("c", id=y), setting("c", "record", "y"), tenant("a"), setting("a", "record", "new"))
+    new = await find_blame(cluster.connection, Key(Kind.SETTING, "a", "record"))
+    assert new is not None
+    assert set(new.blame.fields.values()) == {6}
