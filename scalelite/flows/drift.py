@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scalelite.core import drift as core
 from scalelite.core.align import identified
+from scalelite.inventory.places import Places
 from scalelite.store import db, history, revisions, specs
 
 if TYPE_CHECKING:
@@ -41,6 +42,20 @@ async def note_agreement(
     there, gone = core.agreed(live.declared, await _open(connection), wanted)
     files = {key: place.file if (place := wanted.places.get((key, ""))) else "" for key in there}
     return await revisions.mark_applied(connection, files, gone, live.revision)
+
+
+async def moved(connection: Connection, wanted: Declared, author: Author) -> dict[Key, str]:
+    """Return what stands in another file than when it was applied, with that file: what did not change else, too."""
+    if not author.inventory:
+        return {}
+    places = wanted.places
+    files = (
+        places.files()
+        if isinstance(places, Places)
+        else {key: place.file for (key, field), place in places.items() if not field}
+    )
+    known = await history.load_files(connection, files)
+    return {key: file for key, file in files.items() if known.get(key, file) != file}
 
 
 async def _open(connection: Connection) -> set[Key]:

@@ -24,10 +24,10 @@ from scalelite.core.model import OF_TENANTS, Declared, Key, Kind
 from scalelite.core.plan import Create, Plan, Remove, Scope, diff, lacked, located
 from scalelite.errors import ApplyFailed, GuardRefused, StalePlan, UsageError
 from scalelite.flows.acting import Acting
-from scalelite.flows.drift import note_agreement
+from scalelite.flows.drift import moved, note_agreement
 from scalelite.store import db, history, plans, specs
 from scalelite.store.db import Connection
-from scalelite.store.revisions import renames
+from scalelite.store.revisions import mark_files, renames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -234,14 +234,17 @@ async def carry_out(
     Raises GuardRefused, LockTimeout, StalePlan when the cluster has changed since it was planned, ApplyFailed.
     """
     refuse_blocked(planned)
+    files = await moved(connection, planned.wanted, acting.author)
     if not planned.plan.does_something:
         await note_agreement(connection, planned.wanted, acting.author, acting.lock_timeout_s)
+        await mark_files(connection, files)
         return Applied(planned.plan, 0)
     try:
         async with db.apply_lock(connection, acting.lock_timeout_s, acting.tell):
             await plans.lock_rows(connection, list(live_keys(planned.plan.changes).values()))
             await (unchanged or still_holds(request, planned))(connection)
             revision = await write_and_prove(connection, planned, acting)
+            await mark_files(connection, files)
     except psycopg.Error as error:
         raise ApplyFailed(f"rolled back, nothing was written: {db.first_line(error)}") from None
     return Applied(planned.plan, revision)

@@ -31,6 +31,10 @@ class Places(Mapping[tuple[Key, str], Place]):
         """Return the mark of an object and those of its fields."""
         return self._marks[key]
 
+    def files(self) -> dict[Key, str]:
+        """Return the file in which each object stands."""
+        return {key: mark.source.path for key, (mark, _) in self._marks.items()}
+
     def __getitem__(self, name: tuple[Key, str]) -> Place:
         key, field = name
         mark, fields = self._marks[key]

@@ -179,6 +179,20 @@ async def mark_applied(connection: Connection, there: Mapping[Key, str], gone: I
     )
 
 
+async def mark_files(connection: Connection, files: Mapping[Key, str]) -> None:
+    """Note in which file of the inventory objects stand that were applied before."""
+    if not files:
+        return
+    await connection.execute(
+        """
+        UPDATE applied SET file = new.file
+          FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS new (kind, name, param, file)
+         WHERE applied.kind = new.kind AND applied.name = new.name AND applied.param = new.param
+        """,
+        (*columns(files), list(files.values())),
+    )
+
+
 def columns(keys: Iterable[Key]) -> tuple[list[str], list[str], list[str]]:
     """Return keys as the three columns that statements take them in."""
     listed = list(keys)

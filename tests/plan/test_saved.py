@@ -179,3 +179,17 @@ def test_what_is_gone_says_in_which_file_it_was(here: Here) -> None:
     here("apply", "inv", *allow, "-y")
     kept = " ".join(here("plan", "inv").out.split())
     assert "= server bbb2 keep no longer in the inventory (was inv/servers/eu.yml); cordoned, 1 meeting on it" in kept
+
+
+@pytest.mark.shows("plan: was servers/eu.yml")
+def test_what_was_moved_to_another_file_unchanged_was_in_that_one(here: Here) -> None:
+    line = "  {0}: {{url: 'https://{0}/api', secret: s}}\n"
+    here.write("servers:\n" + line.format("bbb1") + line.format("bbb2"), "inv/eu.yml")
+    here("apply", "inv", "-y")
+    here.write("servers:\n" + line.format("bbb1"), "inv/eu.yml")
+    here.write("servers:\n" + line.format("bbb2"), "inv/us.yml")
+    assert "Nothing to apply." in here("apply", "inv", "-y").out
+    here.write("servers: {}\n", "inv/us.yml")
+    assert "- server bbb2 delete no longer in the inventory (was inv/us.yml), empty" in " ".join(
+        here("plan", "inv").out.split()
+    )
