@@ -338,7 +338,7 @@ def _remove_tenant(key: Key, spec: TenantSpec, facts: Facts, scope: Scope) -> li
         return [Blocked(key, "it is protected", _UNPROTECT)]
     meetings, recordings = facts.meetings_of(key), facts.recordings_of(key)
     loses_name = key.name != spec.name
-    if meetings and (loses_name or scope.mode != "force"):
+    if meetings and scope.mode != "force":
         why = f"{_meetings(meetings)} of it {_run(meetings)}"
         return [Blocked(key, why, "set enabled: false, and remove it when they have ended", "meetings", meetings)]
     if recordings and not scope.tenant_data:

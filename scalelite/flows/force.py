@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
+from scalelite.core.align import unaltered
 from scalelite.core.model import Kind, ServerSpec, TenantSpec
 from scalelite.core.plan import Update
 from scalelite.errors import ApplyFailed, LockTimeout, StalePlan
@@ -73,12 +74,12 @@ async def carry_out(
 def _cordons(plan: Plan, planned: Planned) -> Iterable[Update]:
     """Yield what keeps new meetings away: servers are cordoned, tenants disabled."""
     for ending in plan.endings:
-        before = planned.live.objects[ending.key]
+        before, key = planned.live.objects[ending.key], unaltered(ending.key)
         why = "cordoned to end its meetings"
         if isinstance(before, ServerSpec) and before.state == "enabled":
-            yield Update(ending.key, before, before.model_copy(update={"state": "cordoned"}), reason=why)
+            yield Update(key, before, before.model_copy(update={"state": "cordoned"}), reason=why)
         elif isinstance(before, TenantSpec) and before.enabled:
-            yield Update(ending.key, before, before.model_copy(update={"enabled": False}), reason=why)
+            yield Update(key, before, before.model_copy(update={"enabled": False}), reason=why)
 
 
 async def _cordon(  # noqa: PLR0917 - as the apply itself
@@ -103,7 +104,7 @@ async def _cordon(  # noqa: PLR0917 - as the apply itself
 
 async def _end_all(services: Services, connection: Connection, plan: Plan) -> list[MeetingEnd]:
     """End the meetings that are in the way, in a few rounds: services follow the cordon within a second."""
-    names = {kind: [item.key.name for item in plan.endings if item.key.kind is kind] for kind in Kind}
+    names = {kind: [unaltered(item.key).name for item in plan.endings if item.key.kind is kind] for kind in Kind}
     ends: list[MeetingEnd] = []
     for turn in range(_ROUNDS):
         refused = {end.meeting.generation for end in ends if end.outcome == "refused"}

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scalelite.core.model import Declared, Key, Kind
+from scalelite.core.model import Declared, Key, Kind, TenantSpec
 from scalelite.flows import force, reconcile
 from scalelite.flows.acting import Acting
 from scalelite.flows.reconcile import Request
+from scalelite.store import specs
 from scalelite.store.specs import Author
 from tests.web.conftest import cluster as cluster  # noqa: PLC0414 - a fixture
 
@@ -93,3 +94,30 @@ async def test_force_disables_a_server_after_its_meetings_have_ended(cluster: Cl
     done = await forced(cluster, disable=True)
     assert {end.outcome for end in done.ends} == {"ended"}
     assert (await cluster.rows())[cluster.servers[0].name].state == "disabled"
+
+
+@pytest.mark.shows("plan: mode force", "plan: tenants that the inventory lacks")
+@pytest.mark.parametrize("to", ["new", "tenant2"], ids=["removed", "its name goes to another"])
+async def test_force_ends_the_meetings_of_a_tenant_that_goes(cluster: Cluster, to: str) -> None:
+    await with_meetings(cluster)
+    live = (await specs.load_live(cluster.connection)).declared.objects
+    other = live[Key(Kind.TENANT, "tenant2")]
+    assert isinstance(other, TenantSpec)
+    wanted = {key: spec for key, spec in cluster.specs.items() if key.kind is Kind.SERVER}
+    name = "tenant2" if to == "new" else "tenant1"
+    wanted[Key(Kind.TENANT, name)] = other.model_copy(update={"name": name})
+    request = Request(Declared(wanted))
+    stopped = (await reconcile.compare(cluster.connection, request)).plan.blocked
+    assert [stop.reason for stop in stopped] == ["3 meetings of it run"]
+    request = Request(Declared(wanted), mode="force")
+    planned = await reconcile.compare(cluster.connection, request)
+    acting = Acting(Author("t"), uuid.uuid4)
+    done = await force.carry_out(await cluster.poller(), cluster.connection, request, planned, acting)
+    assert sorted(end.meeting.meeting_id for end in done.ends) == ["m0", "m2", "m4"]
+    assert {end.outcome for end in done.ends} == {"ended"}
+    assert not done.applied.left
+    tenants = (await specs.load_live(cluster.connection)).declared.of_kind(Kind.TENANT)
+    assert [(key.name, spec.id) for key, spec in tenants if key.name] == [(name, other.id)]
+    assert sorted(meeting_id for meeting_id, _, _ in await cluster.meetings()) == ["m1", "m3", "m5"]
+    revisions = await cluster.connection.execute("SELECT changes::text AS changes FROM revision ORDER BY number")
+    assert not any("~" in row["changes"] for row in await revisions.fetchall()), "addresses are those of live tenants"
