@@ -23,29 +23,38 @@ SLOWEST_BYTES_PER_S: Final = 16 << 10
 # At a stop, whoever connected or was answered so lately may be sending the next request just now.
 _RECENTLY_S: Final = 1.0
 
-# Request line and headers, without the empty line: no bare CR or LF, no NUL, no folded lines, no space before a colon.
+# Request line and headers, without the empty line: no bare CR or LF, no NUL, no folded lines, no space before a colon,
+# no fragment. The target is a path or a whole URL; group 1 is the URL's authority.
 _HEAD: Final = re.compile(
-    rb"[!-~]++ [!-~]++ HTTP/1\.[01](?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
+    rb"(?:OPTIONS \*|[!-~]++ (?:/|(?i:https?)://([!\"$-.0->@-~]++))[!\"$-~]*+) HTTP/1\.[01]"
+    rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
 )
+# How long a body is must be said in the one way that everybody reads alike.
+_UNCLEAR_LENGTH: Final = re.compile(
+    rb"\r\n(?:transfer-encoding|content-length):(?![\t ]*(?:chunked|[0-9]{1,18})(?:\r\n|$))", re.IGNORECASE
+)
+_CHUNK_HEAD: Final = re.compile(rb"\r\n[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e]*+)?\r\n")
+_LONGEST_CHUNK_HEAD: Final = 64
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
-_SIZES: Final = {10: re.compile(r"[0-9]{1,18}"), 16: re.compile(r"[0-9A-Fa-f]{1,15}")}
 
 
 def check_head(request: Request) -> None:
     """Raise BadRequest for a head that another reader might read otherwise."""
-    hosts = request.headers.getall("host", [])
+    head, hosts = _HEAD.fullmatch(request.head), request.headers.getall("host", [])
     if (
-        not _HEAD.fullmatch(request.head)
+        not head
+        or _UNCLEAR_LENGTH.search(request.head)
         or len(hosts) > 1
         or (not hosts and request.version != "1.0")
         or not all(_HOST.fullmatch(host) for host in hosts)
+        or (head[1] is not None and [head[1].decode().lower()] != [host.lower() for host in hosts])
         or ("transfer-encoding" in request.headers and request.version == "1.0")
     ):
         raise BadRequest("Bad Request")
 
 
 class StrictHttp(Http):
-    """One connection's requests; sizes are digits and nothing else."""
+    """One connection's requests."""
 
     async def http1_request_header(self) -> None:
         """Read a head, and refuse it if it is not plain; what follows it is not read then."""
@@ -59,22 +68,20 @@ class StrictHttp(Http):
             self.keep_alive = False
 
     async def read(self) -> bytes | None:
-        """Read some of the body; Sanic skips two bytes between chunks, whatever they are."""
+        """Read some of the body; Sanic skips two bytes between chunks, and extensions, whatever they are."""
         buffer, kind = self.recv_buffer, cast("str | bytes | None", self.request_body)
         if self.request_bytes_left == 0 and kind == "chunked":
-            while len(buffer) < 2:
+            while buffer.find(b"\r\n", 2) < 0 and len(buffer) <= _LONGEST_CHUNK_HEAD:
                 await self._receive_more()
-            if not buffer.startswith(b"\r\n"):
+            if not _CHUNK_HEAD.match(buffer):
                 self.keep_alive = False
                 raise BadRequest("Bad chunked encoding")
         return await super().read()
 
-    @staticmethod
-    def _safe_int(value: str, base: int = 10) -> int:
-        """Return a size; raises ValueError."""
-        if not _SIZES[base].fullmatch(value):
-            raise ValueError
-        return int(value, base)
+    def create_empty_request(self) -> None:
+        """Stand in for a request that could not be read; Sanic would try to read its target again, and log it."""
+        self.url = None
+        super().create_empty_request()
 
 
 class StrictProtocol(HttpProtocol):

@@ -89,6 +89,8 @@ FRAMING = {
     "huge length": CREATE + f"Content-Length: {'9' * 40}\r\n\r\nabc",
     "unknown encoding": CREATE + "Transfer-Encoding: gzip\r\n\r\nabc",
     "chunked twice": CREATE + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "chunked after another space": CREATE + "Transfer-Encoding: \u00a0chunked\r\n\r\n0\r\n\r\n",
+    "length after another space": CREATE + "Content-Length: \u00a03\r\n\r\nabc",
     "chunked in HTTP/1.0": f"POST {API}/create HTTP/1.0\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     **{
         f"chunk size {size!r}": CREATE + f"Transfer-Encoding: chunked\r\n\r\n{size}\r\nabc\r\n0\r\n\r\n"
@@ -96,6 +98,18 @@ FRAMING = {
     },
     "chunk that is longer than its size": CREATE + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n",
     "chunk that ends with two LF": CREATE + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\n\n0\r\n\r\n",
+    "chunk size that ends with LF": CREATE + "Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
+    "LF in a chunk extension": CREATE + "Transfer-Encoding: chunked\r\n\r\n3;a\nabc\r\n0\r\n\r\n",
+    "CR in a chunk extension": CREATE + "Transfer-Encoding: chunked\r\n\r\n3;a\rabc\r\n0\r\n\r\n",
+    "endless chunk extension": CREATE + f"Transfer-Encoding: chunked\r\n\r\n3;{'a' * 100}",
+    "trailer": CREATE + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n",
+    "authority as the target": f"CONNECT {HOST}:80 HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+    "target that is no path": f"GET bigbluebutton/api HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+    "target *": f"GET * HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+    "target with a fragment": f"GET {API}#a HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+    "URL of another scheme": f"GET ftp://{HOST}{API} HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+    "URL of another host": f"GET http://tenant2.{DOMAIN}{API} HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+    "URL with a user": f"GET http://a@{HOST}{API} HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
     "raw bytes in the target": f"GET {API}?a=\u00e9 HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
     "space in the target": f"GET {API}?a= b HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
     "another version": f"GET {API} HTTP/1.2\r\nHost: {HOST}\r\n\r\n",
@@ -124,8 +138,10 @@ async def test_plain_requests_of_all_kinds_are_answered(cluster: Cluster) -> Non
     for raw in (
         INDEX.encode() + b"Connection: close\r\nX-Odd: \xc3\xa9\t!\r\nX-Empty:\r\n\r\n",
         f"GET {API} HTTP/1.0\r\n\r\n".encode(),
+        f"GET http://{HOST.upper()}{API}?a=b HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode(),
         form + b"Content-Length: %d\r\n\r\n" % len(body) + body,
         form + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n",
+        form + b"Transfer-Encoding: chunked\r\n\r\n%x;a=b\r\n" % len(body) + body + b"\r\n0\r\n\r\n",
         form + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
     ):
         answer = await exchange(service, raw)
