@@ -227,14 +227,35 @@ def failure(error: ApiError) -> bytes:
     )
 
 
-def meetings(found: Sequence[etree._Element]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A meeting as a server lists it: its id, the id of its tenant (None: it has none), and its element."""
+
+    meeting_id: str
+    tenant: str | None
+    xml: bytes
+
+
+def listed(reply: Reply, path: str) -> tuple[Listed, ...]:
+    """Return what a server lists at a path below the answer's root, without what only the server may see."""
+    return tuple(
+        Listed(
+            child.findtext("meetingID") or "",
+            child.findtext("metadata/tenant-id"),
+            etree.tostring(child, encoding="utf-8", with_tail=False),
+        )
+        for child in without_ours(reply).iterfind(path)
+    )
+
+
+def meetings(found: Sequence[bytes]) -> bytes:
     """Return the answer of getMeetings with these meeting elements."""
     if not found:
         return _nothing("noMeetings", "no meetings were found on this server", "<meetings/>")
     return _listing("meetings", found)
 
 
-def sessions(found: Sequence[etree._Element]) -> bytes:
+def sessions(found: Sequence[bytes]) -> bytes:
     """Return the answer of getSessions with these meeting elements; the message is BigBlueButton's own."""
     if not found:
         return _nothing("noSessions", "no sessions were found on this serverr", "<sessions/>")
@@ -245,10 +266,9 @@ def _nothing(key: str, message: str, empty: str) -> bytes:
     return respond(element("returncode", "SUCCESS"), element("messageKey", key), element("message", message), empty)
 
 
-def _listing(name: str, found: Sequence[etree._Element]) -> bytes:
-    parts = b"\n".join(etree.tostring(child, encoding="utf-8", with_tail=False) for child in found)
+def _listing(name: str, found: Sequence[bytes]) -> bytes:
     head = f"<response>\n<returncode>SUCCESS</returncode>\n<{name}>\n".encode()
-    return b"".join((_DECLARATION, head, parts, f"\n</{name}>\n</response>\n".encode()))
+    return b"".join((_DECLARATION, head, b"\n".join(found), f"\n</{name}>\n</response>\n".encode()))
 
 
 def internal_prefix(meeting_id: str) -> str:

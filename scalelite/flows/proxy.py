@@ -27,12 +27,12 @@ from scalelite.flows.claims import Claims
 from scalelite.flows.create import Creates
 from scalelite.flows.lrs import LrsPayloads
 from scalelite.flows.servers import Servers
+from scalelite.flows.shared import Shared
 from scalelite.store import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from lxml import etree
+    from uuid import UUID
 
     from scalelite.core.model import Meeting
     from scalelite.flows.calls import Caller, Request
@@ -51,12 +51,13 @@ _RECALLED_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """What a worker answers calls with."""
+    """What a worker answers calls with; `owned` is what runtime.meetings_of says of a tenant."""
 
     services: Services
     snapshot: Snapshot
     servers: Servers
     creates: Creates
+    owned: Shared[UUID, tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]]
 
     @classmethod
     def of(cls, services: Services, snapshot: Snapshot, confirmations: Confirmations) -> Proxy:
@@ -64,7 +65,12 @@ class Proxy:
         servers = Servers(services.bbb, snapshot)
         claims = Claims(services.database)
         creates = Creates(services, snapshot, servers, claims, confirmations, LrsPayloads(services))
-        return cls(services, snapshot, servers, creates)
+
+        async def owned(tenant: UUID) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+            async with services.database.use() as connection:
+                return await runtime.meetings_of(connection, tenant)
+
+        return cls(services, snapshot, servers, creates, Shared(owned))
 
     async def answer(self, request: Request) -> Answer:
         """Answer a call; raises the ApiError that the caller is told."""
@@ -183,49 +189,31 @@ class Proxy:
         """Return the caller's meetings on all servers."""
         if self.services.settings.get_meetings_disabled:
             return Answer(wire.meetings([]))
-        owned, left = await self._owned(caller)
+        owned, left = await self.owned.get(caller.tenant.id)
         tenant = str(caller.tenant.id) if caller.tenant.name else None
         shown = {meeting_id for _, meeting_id in owned}
 
-        def is_callers(server: str, meeting: etree._Element) -> bool:
+        def is_callers(server: str, meeting: wire.Listed) -> bool:
             """One that was placed elsewhere since is shown from there alone, and none twice."""
-            meeting_id = meeting.findtext("meetingID") or ""
-            if meeting_id in shown:
-                return (server, meeting_id) in owned
-            if tenant is None or meeting.findtext("metadata/tenant-id") != tenant or (server, meeting_id) in left:
+            key = server, meeting.meeting_id
+            if meeting.meeting_id in shown:
+                return key in owned
+            if tenant is None or meeting.tenant != tenant or key in left:
                 return False
-            shown.add(meeting_id)
+            shown.add(meeting.meeting_id)
             return True
 
-        replies = await self.servers.ask_all("getMeetings")
-        return Answer(wire.meetings(_children(replies, "meetings/meeting", is_callers)))
+        listed = await self.servers.lists("getMeetings", "meetings/meeting")
+        return Answer(wire.meetings([each.xml for server, each in listed if is_callers(server, each)]))
 
     async def get_sessions(self, caller: Caller) -> Answer:
         """Return the sessions in the caller's meetings on all servers; these name meetings by their internal ids."""
-        placed, _ = await self._owned(caller)
+        placed, _ = await self.owned.get(caller.tenant.id)
         owned = {(server, wire.internal_prefix(meeting_id)) for server, meeting_id in placed}
-
-        def is_callers(server: str, session: etree._Element) -> bool:
-            return (server, (session.findtext("meetingID") or "").partition("-")[0]) in owned
-
+        listed = await self.servers.lists("getSessions", "sessions/meeting")
         return Answer(
-            wire.sessions(_children(await self.servers.ask_all("getSessions"), "sessions/meeting", is_callers))
+            wire.sessions([each.xml for server, each in listed if (server, each.meeting_id.partition("-")[0]) in owned])
         )
-
-    async def _owned(self, caller: Caller) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
-        async with self.services.database.use() as connection:
-            return await runtime.meetings_of(connection, caller.tenant.id)
-
-
-def _children(
-    replies: list[tuple[str, wire.Reply]], path: str, is_callers: Callable[[str, etree._Element], bool]
-) -> list[etree._Element]:
-    return [
-        child
-        for server, reply in replies
-        for child in wire.without_ours(reply).iterfind(path)
-        if is_callers(server, child)
-    ]
 
 
 _CALLS: Final[dict[str, tuple[tuple[str, ...], Callable[[Proxy, Caller], Awaitable[Answer]] | None]]] = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scalelite.core import wire
 from scalelite.edge.bbb import NO_BODY, Body, signed_url
 from scalelite.errors import ApiError, Overloaded, ServerUnavailable, UpstreamFailed
+from scalelite.flows.shared import Shared
 
 if TYPE_CHECKING:
-    from scalelite.core import wire
     from scalelite.core.model import ServerSpec
     from scalelite.edge.bbb import BbbClient, Timeouts
     from scalelite.flows.snapshot import Snapshot
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class Servers:
     """The servers as this worker knows them, and the client that asks them."""
 
-    bbb: BbbClient
-    snapshot: Snapshot
+    def __init__(self, bbb: BbbClient, snapshot: Snapshot) -> None:
+        self.bbb = bbb
+        self.snapshot = snapshot
+        self._lists: Shared[tuple[str, str, str], tuple[wire.Listed, ...] | ApiError] = Shared(self._ask_for_list)
 
     def get(self, server: str) -> ServerSpec:
         """Return a declared server; raises ServerUnavailable."""
@@ -50,21 +51,23 @@ class Servers:
         in_trouble = self.snapshot.health(server) in {"unhealthy", "offline"}
         return self.bbb.timeouts.for_server_in_trouble() if in_trouble else self.bbb.timeouts
 
-    async def ask_all(self, call: str) -> list[tuple[str, wire.Reply]]:
-        """Ask all servers that serve meetings at once; one that fails, or has too many waiting, is left out.
+    async def lists(self, call: str, path: str) -> list[tuple[str, wire.Listed]]:
+        """Return (server, what it lists) of all servers that serve meetings, asked at once; `path` is where it stands.
 
-        Raises Overloaded where that is so of each of them: that there are no meetings would not be true.
+        A server that fails, or has too many waiting, is left out. Raises Overloaded where that is so of each of them:
+        that there are no meetings would not be true.
         """
-        servers = [server for server in self.snapshot.declared.servers.values() if not self.gone(server.id)]
-        replies = await asyncio.gather(*(self._ask_one_of_all(server, call) for server in servers))
-        if servers and all(isinstance(reply, Overloaded) for reply in replies):
+        servers = [server for server in self.snapshot.declared.servers if not self.gone(server)]
+        lists = await asyncio.gather(*(self._lists.get((server, call, path)) for server in servers))
+        if servers and all(isinstance(listed, Overloaded) for listed in lists):
             raise Overloaded
-        found = zip(servers, replies, strict=True)
-        return [(server.id, reply) for server, reply in found if not isinstance(reply, ApiError)]
+        found = zip(servers, lists, strict=True)
+        return [(server, each) for server, listed in found if not isinstance(listed, ApiError) for each in listed]
 
-    async def _ask_one_of_all(self, server: ServerSpec, call: str) -> wire.Reply | ApiError:
+    async def _ask_for_list(self, question: tuple[str, str, str]) -> tuple[wire.Listed, ...] | ApiError:
+        server, call, path = question
         try:
-            return await self.ask(server, call, {})
-        except (UpstreamFailed, Overloaded) as error:
-            log.warning("server %s is left out of %s", server.id, call)
+            return wire.listed(await self.ask(self.get(server), call, {}), path)
+        except (UpstreamFailed, Overloaded, ServerUnavailable) as error:
+            log.warning("server %s is left out of %s", server, call)
             return error
