@@ -146,7 +146,7 @@ class Settings:
     workers: int = _env("WEB_CONCURRENCY", os.cpu_count() or 1, POSITIVE, "Worker processes. Unset: the number of processors.")
 
     poll_interval_s: float = _env("POLL_INTERVAL", 60.0, SECONDS, "Seconds between polls.")
-    poller_concurrency: int = _env("POLLER_CONCURRENCY", 200, POSITIVE, "Servers that are polled at once.")
+    poller_concurrency: int = _env("POLLER_CONCURRENCY", 200, POSITIVE, "Servers that are polled at once; one that is silent for 0.5 s does not count.")
     poller_timeout_s: float = _env("POLLER_WAIT_TIMEOUT", 10.0, SECONDS, "Seconds for one server's poll.")
     connect_timeout_s: float = _env("CONNECT_TIMEOUT", 5.0, SECONDS, "Seconds to connect to a server.")
     response_timeout_s: float = _env("RESPONSE_TIMEOUT", 10.0, SECONDS, "Seconds to wait for a server's answer; 9 for a whole call at most.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _WRITE_EVERY_S: Final = 0.1
 _DATABASE_S: Final = 30.0
+# Slots bound the work of a moment, and one that hangs is none: 500 of them would take 200 slots for half a minute.
+_SILENT_S: Final = 0.5
 # A server that lists its meetings and hangs at their ends holds up no round for longer.
 _ENDING_S: Final = 7.0
 # More than any server has; what garbage says must fit Postgres's integers.
@@ -290,7 +292,8 @@ class _Asking:
     async def answers(self) -> AsyncGenerator[list[Polled], None]:
         """Ask all servers at once, as many as may be, and yield what has come in, again and again."""
         slots = asyncio.Semaphore(self.services.settings.poller_concurrency)
-        waiting = {asyncio.create_task(self._ask(server, slots)) for server in self.found.servers}
+        well_first = sorted(self.found.servers, key=lambda server: self.found.status(server.id).health != "online")
+        waiting = {asyncio.create_task(self._in_slot(server, slots)) for server in well_first}
         try:
             while waiting:
                 done, waiting = await asyncio.wait(waiting, timeout=_WRITE_EVERY_S)
@@ -298,17 +301,24 @@ class _Asking:
         finally:
             await stopped(*waiting)
 
-    async def _ask(self, server: ServerSpec, slots: asyncio.Semaphore) -> Polled:
+    async def _in_slot(self, server: ServerSpec, slots: asyncio.Semaphore) -> Polled:
+        """Ask one server; one that is silent leaves its slot to the next, and is waited for none the less."""
+        await slots.acquire()
+        with ExitStack() as slot:
+            slot.callback(slots.release)
+            asyncio.get_running_loop().call_later(_SILENT_S, slot.close)  # closed twice, it releases once
+            return await self._ask(server)
+
+    async def _ask(self, server: ServerSpec) -> Polled:
         """Ask one server what runs on it."""
-        async with slots:
-            reply, failure = await self._call(server, "getMeetings")
-            if reply is None:
-                return Polled(server, None, failure=failure)
-            meetings = tuple(_seen(meeting) for meeting in reply.iterfind("meetings/meeting"))
-            before = self.found.status(server.id)
-            if self.versions or not before.bbb_version or before.health != "online":
-                return Polled(server, meetings, *await self._version(server))
-            return Polled(server, meetings)
+        reply, failure = await self._call(server, "getMeetings")
+        if reply is None:
+            return Polled(server, None, failure=failure)
+        meetings = tuple(_seen(meeting) for meeting in reply.iterfind("meetings/meeting"))
+        before = self.found.status(server.id)
+        if self.versions or not before.bbb_version or before.health != "online":
+            return Polled(server, meetings, *await self._version(server))
+        return Polled(server, meetings)
 
     async def _version(self, server: ServerSpec) -> tuple[str | None, str]:
         """Ask for BigBlueButton's version, which a stock server tells of its API alone; else say why there is none."""

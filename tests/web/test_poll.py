@@ -14,7 +14,7 @@ from scalelite.core.model import SENTINEL_TENANT
 from scalelite.errors import LeaseLost
 from scalelite.flows import admin
 from scalelite.flows.acting import Acting
-from scalelite.flows.poll import Poll
+from scalelite.flows.poll import Poll, poll_round
 from scalelite.flows.poller import poll_forever
 from scalelite.store import leases, runtime
 from scalelite.store.specs import Author
@@ -128,6 +128,18 @@ async def test_servers_that_hang_hold_up_no_other_and_lose_no_meeting(cluster: C
     assert cluster.asked("getMeetings") - asked == 10
     assert cluster.asked("getMeetingInfo") == 0
     assert len(await cluster.meetings()) == 10
+
+
+@pytest.mark.shows("PO-3", "operations: one getMeetings a server and round, all servers at once")
+async def test_servers_that_hang_leave_their_slots_to_others(cluster: Cluster) -> None:
+    hanging = {"POLLER_CONCURRENCY": "1", "CONNECT_TIMEOUT": "1", "RESPONSE_TIMEOUT": "2"}
+    await cluster.start(4, environment=hanging)
+    for server in cluster.servers[:2]:
+        server.fail("hang")
+    heard: list[bool] = []
+    outcome = await poll_round(await cluster.poller(), lambda polled: heard.append(polled.meetings is not None))
+    assert heard == [True] * 2 + [False] * 2
+    assert set(outcome.failed) == {server.name for server in cluster.servers[:2]}
 
 
 @pytest.mark.shows("PO-12", "PO-9")
