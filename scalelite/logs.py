@@ -51,7 +51,7 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        text = scrub(record.getMessage())
+        text = scrub(" ".join(record.getMessage().split()))  # libpq tells a failure in several lines
         if record.exc_info:
             text += "\n" + scrub(self.formatException(record.exc_info))
         number = _request.get()
@@ -75,6 +75,7 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
     """Send what is logged from `level` on to standard error, or to a stream."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Formatter(style))
+    handler.setLevel(level.upper())  # libraries set the levels of their own loggers
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -109,6 +109,11 @@ def _signed_params(request: Request, *, form: bool) -> tuple[wire.SignedQuery, s
     return query, query.rest or body
 
 
+# How long Postgres may take before a meeting counts that a worker remembers, though it may be outdated; and then what
+# is to be written of it. Together no more than 5 s, in which every call ends while Postgres is frozen.
+RECALLED_S: Final = 1.0
+AFTER_RECALL_S: Final = 3.5
+
 # The longest that an answer waits for a write of what was cut off; that goes on after it.
 _LAST_WRITE_S: Final = 0.9
 

@@ -38,13 +38,13 @@ class Claims:
         self._waiting: list[_Waiting] = []
         self._work: asyncio.Task[None] | None = None
 
-    async def claim(self, claim: Claim) -> Claimed:
+    async def claim(self, claim: Claim, within_s: float | None = None) -> Claimed:
         """Return the meeting and whether this call claimed it; None if no server was eligible.
 
         Raises DatabaseAway, and Overloaded at once where too many wait.
         """
         if claim.bounds:
-            async with self._database.use() as connection:
+            async with self._database.use(within_s) as connection:
                 return await runtime.claim_meeting(connection, claim)
         if len(self._waiting) >= _MOST_WAITING:
             raise Overloaded
@@ -53,7 +53,7 @@ class Claims:
         if self._work is None:
             self._work = asyncio.create_task(self._claim_all())
         try:
-            async with asyncio.timeout(self._database.timeout_s):
+            async with asyncio.timeout(within_s or self._database.timeout_s):
                 return await future
         except TimeoutError:
             raise DatabaseAway("Postgres did not answer in time") from None

@@ -26,7 +26,7 @@ from scalelite.errors import (
     UpstreamFailed,
     UselessAnswer,
 )
-from scalelite.flows.calls import Answer, last_write
+from scalelite.flows.calls import AFTER_RECALL_S, RECALLED_S, Answer, last_write
 from scalelite.store import callbacks as rows
 from scalelite.store import runtime
 
@@ -125,12 +125,13 @@ class Creates:
 
     async def _claimed(self, wanted: Wanted, unreachable: frozenset[str]) -> tuple[bool, Meeting]:
         """Claim the meeting; while Postgres is away, one that this worker has seen counts."""
+        recalled = self.snapshot.recalled(wanted.caller.tenant.id, wanted.meeting_id)
         try:
-            return await self._claim(wanted, unreachable)
+            return await self._claim(wanted, unreachable, within_s=RECALLED_S if recalled else None)
         except DatabaseAway:
-            if (known := self.snapshot.recalled(wanted.caller.tenant.id, wanted.meeting_id)) is None:
+            if recalled is None:
                 raise
-            return False, known
+            return False, recalled
 
     async def _can_stay(self, meeting: Meeting) -> bool:
         """Say whether a meeting's server still serves it; a cordoned one is asked, and counts while it is silent."""
@@ -147,7 +148,11 @@ class Creates:
         return not reply.succeeded or reply.text("running") == "true"
 
     async def _claim(
-        self, wanted: Wanted, unreachable: frozenset[str], instead_of: Meeting | None = None
+        self,
+        wanted: Wanted,
+        unreachable: frozenset[str],
+        instead_of: Meeting | None = None,
+        within_s: float | None = None,
     ) -> tuple[bool, Meeting]:
         """Claim the meeting on one of the servers that may take it, or get the claim there is; one statement."""
         tenant = wanted.caller.tenant
@@ -158,7 +163,7 @@ class Creates:
             async with self.services.database.use() as connection:
                 found = await runtime.place_anew(connection, claim, instead_of.generation)
         else:
-            found = await self.claims.claim(claim)
+            found = await self.claims.claim(claim, within_s)
         if found is None:
             if claim.bounds and not instead_of:
                 await self._stop_at_bound(tenant)
@@ -242,7 +247,7 @@ class Creates:
         except UpstreamFailed:
             raise CreateFailed from None
         if reply.succeeded and meeting.phase == "creating":
-            async with self.services.database.use() as connection:
+            async with self.services.database.use(AFTER_RECALL_S) as connection:
                 await runtime.confirm_meetings(connection, [meeting.generation])
         if reply.succeeded:
             self.snapshot.remember(replace(meeting, phase="running"))
@@ -253,7 +258,7 @@ class Creates:
         if set(wanted.hooks) <= set(meeting.hooks):
             return meeting
         secret, token = wanted.caller.secret, self._new_token()
-        async with self.services.database.use() as connection:
+        async with self.services.database.use(AFTER_RECALL_S) as connection:
             token = await rows.keep_hooks(connection, meeting, wanted.hooks, secret, token)
         return replace(meeting, hooks=wanted.hooks, hook_token=token)
 

@@ -22,7 +22,7 @@ from scalelite.errors import (
     UpstreamFailed,
 )
 from scalelite.flows import recordings, tracks
-from scalelite.flows.calls import Answer, check_content_type, last_write, verified
+from scalelite.flows.calls import AFTER_RECALL_S, RECALLED_S, Answer, check_content_type, last_write, verified
 from scalelite.flows.claims import Claims
 from scalelite.flows.create import Creates
 from scalelite.flows.lrs import LrsPayloads
@@ -44,9 +44,6 @@ log = logging.getLogger(__name__)
 
 # Whatever a call has to wait for, one thing after another: it is answered within 12 s (spec/bbb-api.md).
 LONGEST_ANSWER_S: Final = 11.0
-
-# How long Postgres may take before a meeting counts that this worker remembers, though it may be outdated.
-_RECALLED_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ class Proxy:
             return known
         recalled = self.snapshot.recalled(caller.tenant.id, meeting_id)
         try:
-            async with self.services.database.use(_RECALLED_S if recalled else None) as connection:
+            async with self.services.database.use(RECALLED_S if recalled else None) as connection:
                 found = await runtime.find_meeting(connection, caller.tenant.id, meeting_id)
         except DatabaseAway:
             if recalled is None:
@@ -180,7 +177,7 @@ class Proxy:
         )
 
     async def _write(self, statement: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        async with self.services.database.use() as connection:
+        async with self.services.database.use(AFTER_RECALL_S) as connection:
             await statement(connection, *arguments)
 
     # --- calls about all servers -------------------------------------------------------------------------------------

@@ -109,51 +109,6 @@ async def test_a_create_that_succeeds_too_late_leaves_one_meeting(cluster: Clust
 # --- Postgres --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.shows("operations: Postgres frozen", "HA-2", "data: snapshots")
-async def test_while_postgres_is_frozen_every_call_ends_within_5_s(cluster: Cluster) -> None:
-    await declare(cluster, 2, POLL_INTERVAL="1")
-    gate = await cluster.stack.enter_async_context(gate_to(cluster.conninfo))
-    async with replica(cluster, conninfo=gate.conninfo) as each:
-        service = each.service
-        assert await creates(service, "room")
-        gate.freeze()
-        await all_end_in_time(service)
-        await asyncio.sleep(5.5)  # from now on memory alone does not count
-        await all_end_in_time(service)
-        gate.thaw()
-        thawed = time.monotonic()
-        await eventually(lambda: creates(service, "after"), 30)
-        assert time.monotonic() - thawed < 20
-        await goes_on_polling(cluster, each)
-
-
-async def all_end_in_time(service: Service) -> None:
-    """Make all kinds of calls at once while Postgres does not answer."""
-    calls = (
-        service.join("room"),
-        service.about("isMeetingRunning", "room"),
-        service.about("getMeetingInfo", "room"),
-        service.create("room"),
-        service.create("new"),
-        service.join("unknown"),
-        service.call("getMeetings"),
-        service.call("getRecordings"),
-        service.send("/health/ready"),
-        service.send("/metrics", host=DOMAIN),
-    )
-    joined, running, info, again, new, unknown, listed, recordings, ready, metrics = await asyncio.gather(*calls)
-    answers = (joined, running, info, again, new, unknown, listed, recordings, ready, metrics)
-    assert max(answer.took_s for answer in answers) < 6, "5 s, and the time of the machine"
-    assert joined.location
-    assert running.succeeded
-    assert info.succeeded
-    assert again.succeeded
-    for answer in (new, unknown, recordings):
-        assert_failed(answer)
-    assert listed.is_xml
-    assert ready.status == 503
-
-
 async def goes_on_polling(cluster: Cluster, each: Replica) -> None:
     """The poller does rounds again, in the process that it had or a new one."""
     assert each.process.poll() is None
@@ -165,23 +120,6 @@ async def goes_on_polling(cluster: Cluster, each: Replica) -> None:
         return bool((await cursor.fetchone() or {})["number"] > before)
 
     await eventually(polled, 20)
-
-
-@pytest.mark.shows("operations: Postgres away", "HA-2", "PO-12")
-async def test_while_postgres_is_away_known_meetings_go_on_and_all_recovers(cluster: Cluster) -> None:
-    """Seconds instead of 30: no time limit lies in between."""
-    await declare(cluster, 2, POLL_INTERVAL="1")
-    gate = await cluster.stack.enter_async_context(gate_to(cluster.conninfo))
-    async with replica(cluster, conninfo=gate.conninfo) as each:
-        service = each.service
-        assert await creates(service, "room")
-        await gate.shut()
-        await all_end_in_time(service)
-        await asyncio.sleep(5)
-        await all_end_in_time(service)
-        await gate.open()
-        await eventually(lambda: creates(service, "after"), 20)
-        await goes_on_polling(cluster, each)
 
 
 @pytest.mark.shows("operations: Postgres restarted", "HA-2")
