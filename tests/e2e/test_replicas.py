@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.e2e.replicas import Replica, declare, replica, running
 from tests.e2e.test_processes import free_port
-from tests.web.conftest import API, DOMAIN, Cluster, eventually, signed
+from tests.web.conftest import API, DOMAIN, Cluster, Service, eventually, signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Probe = Callable[[], Coroutine[Any, Any, T]]
 
 SECRET = "tenant1-secret"
+INTERVAL_S = 3
 
 
 async def start(cluster: Cluster, stack: AsyncExitStack, ports: Sequence[int]) -> list[Replica]:
@@ -33,9 +34,9 @@ async def start(cluster: Cluster, stack: AsyncExitStack, ports: Sequence[int]) -
     return list(await asyncio.gather(*starting))
 
 
-@pytest.mark.shows("CR-2", "HA-1", "PO-17", "operations: replicas")
+@pytest.mark.shows("CR-2", "LB-1", "HA-1", "PO-17", "operations: replicas")
 async def test_three_replicas_are_one_service_and_one_of_them_may_be_killed(cluster: Cluster) -> None:
-    await declare(cluster, 4, POLL_INTERVAL="2")
+    await declare(cluster, 4, POLL_INTERVAL=str(INTERVAL_S))
     async with AsyncExitStack() as stack:
         replicas = await start(cluster, stack, [0, 0, 0])
         services = [each.service for each in replicas]
@@ -45,17 +46,9 @@ async def test_three_replicas_are_one_service_and_one_of_them_may_be_killed(clus
         assert len(cluster.hosts_of("room")) == 1
         for service in services:
             assert (await service.join("room")).location.startswith(cluster.hosts_of("room")[0].url)
-
-        cluster.tenant("tenant2", enabled=False)
-        applied = time.monotonic()
-        await cluster.apply()
-
-        async def all_know() -> bool:
-            keys = [(await service.call("getMeetings", tenant="tenant2")).key for service in services]
-            return set(keys) == {"checksumError"}
-
-        await eventually(all_know, 3)
-        assert time.monotonic() - applied < 3, "a second, and the time of the machine"
+        await a_meeting_is_known_to_all_at_once(services)
+        await a_burst_through_all_spreads(cluster, services)
+        assert min([await time_of_an_apply(cluster, services, enabled) for enabled in (False, True, False)]) < 1
 
         holder = await leader(cluster)
         (victim,) = [each for each in replicas if holder in await each.below()]
@@ -64,14 +57,55 @@ async def test_three_replicas_are_one_service_and_one_of_them_may_be_killed(clus
         stop = asyncio.Event()
         joining = [asyncio.create_task(joins(left, victim, outcomes, stop)) for _ in range(4)]
         await asyncio.sleep(0.3)
+        killed = await database_time(cluster)
         victim.signal(signal.SIGKILL)
-        killed = time.monotonic()
-        await eventually(lambda: taken_over(cluster, holder), 10)
-        assert time.monotonic() - killed < 2 * 2 + 2, "two intervals, and the time of the machine"
+        await eventually(lambda: taken_over(cluster, holder), 30)
+        cursor = await cluster.connection.execute("SELECT extract(epoch FROM expires_at)::float8 AS at FROM lease")
+        taken = (await cursor.fetchone() or {})["at"] - INTERVAL_S
+        assert taken - killed < 2 * INTERVAL_S
         stop.set()
         await asyncio.gather(*joining)
         assert len(outcomes) > 20
         assert set(outcomes) == {302}
+
+
+async def a_meeting_is_known_to_all_at_once(services: Sequence[Service]) -> None:
+    """Also to those that have just said that there is none."""
+    for number, creator in enumerate(services):
+        room = f"new-{number}"
+        for service in services:
+            assert (await service.about("getMeetingInfo", room)).key == "notFound"
+        assert (await creator.create(room)).succeeded
+        found = await asyncio.gather(*(service.join(room) for service in services))
+        assert all(answer.location for answer in found)
+
+
+async def a_burst_through_all_spreads(cluster: Cluster, services: Sequence[Service]) -> None:
+    before = [len(server.meetings) for server in cluster.servers]
+    answers = await asyncio.gather(*(services[n % 3].create(f"burst-{n}") for n in range(60)))
+    assert all(answer.succeeded for answer in answers)
+    rooms = [len(server.meetings) for server in cluster.servers]
+    assert max(rooms) - min(rooms) <= 2, f"a poll in between may have counted, or not: {before} {rooms}"
+
+
+async def time_of_an_apply(cluster: Cluster, services: Sequence[Service], enabled: bool) -> float:
+    """Return how many seconds after its commit all know of it; the best of several is not the machine's own delay."""
+    cluster.tenant("tenant2", enabled=enabled)
+    await cluster.apply()
+    applied = time.monotonic()
+
+    async def all_know() -> bool:
+        answers = await asyncio.gather(*(service.call("getMeetings", tenant="tenant2") for service in services))
+        return all((answer.key == "checksumError") != enabled for answer in answers)
+
+    await eventually(all_know, 10)
+    return time.monotonic() - applied
+
+
+async def database_time(cluster: Cluster) -> float:
+    """Return the time by the clock that leases go by; where processes wait for a machine, it does not count that."""
+    cursor = await cluster.connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
+    return float((await cursor.fetchone() or {})["now"])
 
 
 async def joins(left: Sequence[Replica], victim: Replica, outcomes: list[int], stop: asyncio.Event) -> None:
@@ -126,17 +160,20 @@ async def test_a_poller_that_was_stopped_and_wakes_writes_nothing(cluster: Clust
 
     def poll(name: str) -> Any:
         conninfo = make_conninfo(cluster.conninfo, options=f"-c tests.poller={name}")
-        return running(cluster, "poll", "--interval", "1", conninfo=conninfo)
+        return running(cluster, "poll", "--interval", str(INTERVAL_S), conninfo=conninfo)
 
     async with poll("first") as first:
         await eventually(has(writers, {"first"}), 20)
         async with poll("second"):
             await asyncio.sleep(2)
             assert await writers() == {"first"}
+            stopped = await database_time(cluster)
             os.killpg(first.pid, signal.SIGSTOP)
-            stopped = time.monotonic()
-            await eventually(has(writers, {"first", "second"}), 20)
-            assert time.monotonic() - stopped < 2 * 1 + 3, "two intervals, and the time of the machine"
+            await eventually(has(writers, {"first", "second"}), 30)
+            cursor = await cluster.connection.execute(
+                "SELECT extract(epoch FROM min(at))::float8 AS at FROM written WHERE poller = 'second'"
+            )
+            assert (await cursor.fetchone() or {})["at"] - stopped < 2 * INTERVAL_S
             await asyncio.sleep(1)
             await cluster.connection.execute("TRUNCATE written")
             os.killpg(first.pid, signal.SIGCONT)

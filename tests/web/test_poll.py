@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scalelite.core import commands
-from scalelite.core.model import SENTINEL_TENANT
+from scalelite.core.model import SENTINEL_TENANT, Key, Kind
 from scalelite.errors import LeaseLost
 from scalelite.flows import admin
 from scalelite.flows.acting import Acting
@@ -21,7 +21,7 @@ from scalelite.store.specs import Author
 from tests.web.conftest import QUICK, Cluster, eventually, failed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from scalelite.core.model import State
     from scalelite.sim import RunningServer
@@ -39,6 +39,18 @@ async def hold(cluster: Cluster, server: RunningServer, state: State, **how: Any
         return all(known == state for known in states)
 
     await eventually(known, 3)
+
+
+async def row_of(cluster: Cluster, meeting_id: str) -> dict[str, Any] | None:
+    cursor = await cluster.connection.execute("SELECT * FROM meeting WHERE meeting_id = %s", (meeting_id,))
+    return await cursor.fetchone()
+
+
+def asked_for(server: RunningServer, call: str, count: int) -> Callable[[], Coroutine[Any, Any, bool]]:
+    async def probe() -> bool:
+        return server.request_counts[call] >= count
+
+    return probe
 
 
 async def state_of(cluster: Cluster, server: RunningServer) -> tuple[str, str]:
@@ -112,20 +124,31 @@ async def test_a_load_is_explained_by_what_it_is_made_of(cluster: Cluster) -> No
 # --- asking ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.shows("PO-3", "PO-4", "PO-9")
+@pytest.mark.shows("PO-3", "PO-4", "PO-9", "PO-10", "operations: 50 of 100 servers that hang")
 async def test_servers_that_hang_hold_up_no_other_and_lose_no_meeting(cluster: Cluster) -> None:
-    service = await cluster.start(10, environment=QUICK)
-    for number in range(10):
-        await service.create(f"room-{number}")
-    for server in cluster.servers[:4]:
+    """The others' statuses are written while those are still waited for."""
+    service = await cluster.start(100, environment={**QUICK, "POLLER_WAIT_TIMEOUT": "4"})
+    await asyncio.gather(*(service.create(f"room-{number}") for number in range(10)))
+    hung, well = cluster.servers[:50], cluster.servers[50:]
+    for server in hung:
         server.fail("hang")
+    for server in well:
+        server.create_meeting("seen")
     asked = cluster.asked("getMeetings")
-    began = asyncio.get_running_loop().time()
-    outcome = await cluster.poll()
-    assert asyncio.get_running_loop().time() - began < 5
-    assert sorted(outcome.failed) == sorted(server.name for server in cluster.servers[:4])
-    assert [outcome.statuses[server.name].health for server in cluster.servers] == ["unhealthy"] * 4 + ["online"] * 6
-    assert cluster.asked("getMeetings") - asked == 10
+    polling = asyncio.create_task(cluster.poll())
+
+    async def written() -> bool:
+        rows = await cluster.rows()
+        return all(rows[server.name].meetings for server in well)
+
+    await eventually(written, 30)
+    assert not polling.done()
+    outcome = await polling
+    assert set(outcome.failed) == {server.name for server in hung}
+    assert outcome.suspect
+    assert {outcome.statuses[server.name].health for server in hung} == {"unhealthy"}
+    assert {outcome.statuses[server.name].health for server in well} == {"online"}
+    assert cluster.asked("getMeetings") - asked == 100
     assert cluster.asked("getMeetingInfo") == 0
     assert len(await cluster.meetings()) == 10
 
@@ -140,6 +163,25 @@ async def test_servers_that_hang_leave_their_slots_to_others(cluster: Cluster) -
     outcome = await poll_round(await cluster.poller(), lambda polled: heard.append(polled.meetings is not None))
     assert heard == [True] * 2 + [False] * 2
     assert set(outcome.failed) == {server.name for server in cluster.servers[:2]}
+
+
+@pytest.mark.shows("PO-12")
+async def test_a_round_survives_servers_that_come_and_go_meanwhile(cluster: Cluster) -> None:
+    await cluster.start(3)
+    coming, going, staying = cluster.servers
+    del cluster.specs[Key(Kind.SERVER, coming.name)]
+    await cluster.apply()
+    for server in (going, staying):
+        server.fail("slow", calls=["getMeetings"], seconds=0.5)
+    polling = asyncio.create_task(poll_round(await cluster.poller()))
+    await eventually(asked_for(going, "getMeetings", 2), 5)
+    del cluster.specs[Key(Kind.SERVER, going.name)]
+    cluster.server(0)
+    await cluster.apply(wait=False)
+    assert (await polling).failed == ()
+    assert set(await cluster.rows()) == {coming.name, staying.name}
+    await cluster.poll()
+    assert {row.health for row in (await cluster.rows()).values()} == {"online"}
 
 
 @pytest.mark.shows("PO-12", "PO-9")
@@ -229,8 +271,10 @@ async def test_a_meeting_that_runs_never_goes_by_age(cluster: Cluster) -> None:
     await service.create("room")
     await cluster.connection.execute("UPDATE meeting SET claimed_at = claimed_at - interval '72 hours'")
     cluster.servers[0].meetings["room"].created_ms -= 72 * 3_600_000
+    await cluster.poll()
+    before = await row_of(cluster, "room")
     await cluster.poll(20)
-    assert [row[0] for row in await cluster.meetings()] == ["room"]
+    assert await row_of(cluster, "room") == before, "nothing adds up, so that it is no other after 10,000"
 
 
 @pytest.mark.shows("operations: orphaned claims", "bbb-api: create 6")
@@ -402,16 +446,21 @@ async def test_new_and_changed_servers_are_polled_at_once_even_while_another_han
     hung.fail("hang")
     cluster.server(0, tag="x")
     await cluster.apply()
-    cluster.server(1, state="disabled")
-    await cluster.apply()
-    assert (await state_of(cluster, server))[0] == "disabled"
-    cluster.server(1, state="enabled")
-    await cluster.apply()
 
     async def online() -> bool:
         return await state_of(cluster, server) == ("enabled", "online")
 
-    await eventually(online, 5)
+    times = []
+    for _ in range(3):
+        cluster.server(1, state="disabled")
+        await cluster.apply()
+        assert (await state_of(cluster, server))[0] == "disabled"
+        cluster.server(1, state="enabled")
+        await cluster.apply()
+        began = asyncio.get_running_loop().time()
+        await eventually(online, 10)
+        times.append(asyncio.get_running_loop().time() - began)
+    assert min(times) < 2
 
 
 @pytest.mark.shows("operations: taken over within two intervals")
