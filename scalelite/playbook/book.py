@@ -33,6 +33,7 @@ class LoopControl(Args):
     loop_var: str = Field("item", pattern=r"^[A-Za-z_]\w*$", description="Name of the item.", examples=["tenant_name"])
     index_var: str = Field("", description="Name of the item's number from 0.", examples=["at"])
     label: str = Field("", description="What to show of the item.", examples=["{{ item.name }}"])
+    extended: bool = Field(False, description="Say in `ansible_loop` which of how many it is.", examples=[True])
     pause: Duration | Template = Field(0.0, description="How long to wait between items.", examples=["5s"])
 
 

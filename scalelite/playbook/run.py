@@ -12,7 +12,7 @@ from scalelite.core.model import Kind
 from scalelite.errors import ScaleliteError, TaskFailed, UsageError
 from scalelite.flows import playbooks
 from scalelite.flows.playbooks import PlayTargets
-from scalelite.playbook.book import SECTIONS, Block, HandlerWords, Task
+from scalelite.playbook.book import SECTIONS, Block, Task
 from scalelite.playbook.context import TaskContext
 from scalelite.playbook.options import chosen
 from scalelite.playbook.output import Ended
@@ -173,11 +173,8 @@ class Runner:
     async def _handlers(self, frame: _Frame) -> None:
         """Run what was notified, in the order in which the handlers stand."""
         for handler in frame.play.handlers:
-            names = {handler.name, *(handler.words.listen if isinstance(handler.words, HandlerWords) else ())}
-            notified = {target for name in names for target in self._tally.notified[name]}
+            notified = self._tally.notified_of(handler, frame.play.handlers)
             targets = [name for name in frame.batch if name in notified and name not in self._tally.lost]
-            for name in names:
-                self._tally.notified[name] = {}
             if targets:
                 self._tally.lost |= await self._task(handler, targets, frame, handler=True)
 
@@ -224,7 +221,7 @@ class Runner:
         for name, done in results.items():
             if not including or done.status not in {"ok", "changed"}:  # of an include, each file counts
                 self._tally.count(name, done, guarded=frame.guarded)
-            self._tally.remember(task, [*targets] if once else [name], done)
+            self._tally.remember(task, name, [*targets] if once else [name], done)
         if including:
             failed |= await self._included(task, results, frame, step)
         return self._all_failed(task, targets, failed, frame, once=once)

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from scalelite.flows.playbooks import Step
+from scalelite.playbook.book import HandlerWords
 from scalelite.playbook.tasks import Done
 from scalelite.playbook.together import Together
 
@@ -26,7 +27,8 @@ class Tally:
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.facts: dict[str, dict[str, Any]] = defaultdict(dict)
         self.lost: set[str] = set()
-        self.notified: dict[str, dict[str, None]] = defaultdict(dict)
+        self._notified: dict[str, set[str]] = defaultdict(set)
+        self._waiting: dict[str, set[str]] = defaultdict(set)
         self._anew: set[str] = set()
         self._rescuing: dict[str, list[str]] = defaultdict(list)
 
@@ -77,8 +79,8 @@ class Tally:
         count["changed"] += done.changed
         count["ignored"] += done.ignored
 
-    def remember(self, task: Task, names: Sequence[str], done: Done) -> None:
-        """Keep what is registered and set, who is to be told, and what a rescue may ask for."""
+    def remember(self, task: Task, doer: str, names: Sequence[str], done: Done) -> None:
+        """Keep for targets what is registered and set, and what a rescue may ask for; only the doer notifies."""
         for name in names:
             facts = self.facts[name]
             facts.update(done.facts)
@@ -87,9 +89,18 @@ class Tally:
             if done.failed:
                 facts["ansible_failed_result"] = dict(done.data)
                 facts["ansible_failed_task"] = {"name": task.name, "action": task.module.name}
-        if done.changed and not done.failed:
+        if done.status == "changed":
             for handler in task.words.notify:
-                self.notified[handler].update(dict.fromkeys(names))
+                self._notified[handler].add(doer)
+
+    def notified_of(self, handler: Task, handlers: Sequence[Task]) -> set[str]:
+        """Return the targets that wait for a handler, and let it have them; each name may be that of several."""
+        for each in handlers:
+            listen = each.words.listen if isinstance(each.words, HandlerWords) else ()
+            for name in (each.name, *listen):
+                self._waiting[each.where] |= self._notified[name]
+        self._notified.clear()
+        return self._waiting.pop(handler.where, set())
 
     # --- failures ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from scalelite.playbook.templates import Layer
 from scalelite.playbook.values import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from scalelite.playbook.book import Task
     from scalelite.playbook.registry import Context, Outcome, Target
@@ -65,7 +65,7 @@ class TaskRun:
         words = self.task.words
         try:
             no_log = self.switch(words.no_log)
-            done = await (self._once(self.scope) if words.loop is None else self._loop())
+            done = await (self._once(self.scope) if words.loop is None else self._looped())
             ignored = done.status in {"failed", "unreachable"} and self.switch(words.ignore_errors)
             return replace(done, ignored=ignored, no_log=no_log)
         except TaskFailed as error:
@@ -85,6 +85,13 @@ class TaskRun:
 
     # --- loops --------------------------------------------------------------------------------------------------------
 
+    async def _looped(self) -> Done:
+        """Do it with each item; a loop that is none is a failure like others, which may be ignored."""
+        try:
+            return await self._loop()
+        except TaskFailed as error:
+            return _failure(error)
+
     async def _loop(self) -> Done:
         words = self.task.words
         control = words.loop_control
@@ -101,10 +108,11 @@ class TaskRun:
             if at and (pause_s := self.number(control.pause, self.scope, "pause")):
                 await asyncio.sleep(pause_s)
             names = {control.loop_var: item, **({control.index_var: at} if control.index_var else {})}
-            scope = self.scope.with_layer(Layer(names, raw=False))
+            more = {"ansible_loop": _extended(items, at)} if control.extended else {}
+            scope = self.scope.with_layer(Layer({**names, **more}, raw=False))
             done = await self._once(scope)
             label = str(self.templates.value(control.label, scope) if control.label else item)
-            data = {**done.data, control.loop_var: item, "ansible_loop_var": control.loop_var}
+            data = {**done.data, control.loop_var: item, "ansible_loop_var": control.loop_var, **more}
             found.append((label, replace(done, data=data)))
         return _together(found)
 
@@ -203,6 +211,23 @@ def _failure(error: ScaleliteError) -> Done:
 
 def _skipped() -> Done:
     return Done("skipped", {"changed": False, "skipped": True, "skip_reason": "Conditional result was False"})
+
+
+def _extended(items: Sequence[Any], at: int) -> dict[str, Any]:
+    """Return what Ansible says of a loop's item where `extended` asks for it."""
+    count = len(items)
+    return {
+        "index": at + 1,
+        "index0": at,
+        "revindex": count - at,
+        "revindex0": count - at - 1,
+        "first": not at,
+        "last": at == count - 1,
+        "length": count,
+        "allitems": items,
+        **({"previtem": items[at - 1]} if at else {}),
+        **({"nextitem": items[at + 1]} if at < count - 1 else {}),
+    }
 
 
 def _together(items: list[tuple[str, Done]]) -> Done:
