@@ -100,9 +100,15 @@ def soak(request: pytest.FixtureRequest) -> Iterator[Soak | None]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tests' Postgres, with its log."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_home: Path) -> Iterator[str]:
     """A URL of a real Postgres without fsync, with the database `template` migrated."""
-    with embedded(tmp_path_factory.mktemp("home"), linger_s=0.5, fsync=False) as conninfo:
+    with embedded(postgres_home, linger_s=0.5, fsync=False) as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute("CREATE DATABASE template")
         asyncio.run(prepare(make_conninfo(conninfo, dbname="template")))
