@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from benchmarks.service import HOST, PORT, PREFIX, SECRET, SIMULATED_PORT, running, signed
+from benchmarks.service import HOST, PREFIX, SECRET, free_ports, running, signed
 from scalelite.core.model import Declared, Key, Kind, Secret, ServerSpec, TenantSpec
 from scalelite.flows import poll, reconcile
 from scalelite.settings import read_settings
@@ -37,11 +37,11 @@ SERVERS, HANGING = 1_000, 500
 LISTED, MEETINGS = 100, 20
 
 
-async def declare(conninfo: str, count: int) -> None:
+async def declare(conninfo: str, first_port: int, count: int) -> None:
     """Make the cluster so many of the simulated servers, and one tenant."""
     servers = {
         Key(Kind.SERVER, f"bbb{n}"): ServerSpec(
-            id=f"bbb{n}", url=f"http://127.0.0.1:{SIMULATED_PORT + n}{PREFIX}", secret=Secret(f"sim-secret-{n + 1}")
+            id=f"bbb{n}", url=f"http://127.0.0.1:{first_port + n}{PREFIX}", secret=Secret(f"sim-secret-{n + 1}")
         )
         for n in range(count)
     }
@@ -52,21 +52,21 @@ async def declare(conninfo: str, count: int) -> None:
         await reconcile.apply(connection, wanted, planned.plan, Author("benchmark"), uuid.uuid4, lock_timeout_s=5)
 
 
-async def control(servers: Iterable[int], operation: Mapping[str, object]) -> None:
+async def control(ports: Iterable[int], operation: Mapping[str, object]) -> None:
     """Have simulated servers do something."""
     async with aiohttp.ClientSession() as session:
-        for n in servers:
-            async with session.post(f"http://127.0.0.1:{SIMULATED_PORT + n}/control", json=operation) as answer:
+        for port in ports:
+            async with session.post(f"http://127.0.0.1:{port}/control", json=operation) as answer:
                 answer.raise_for_status()
 
 
-async def rounds(conninfo: str, environment: Mapping[str, str]) -> None:
+async def rounds(conninfo: str, first_port: int, environment: Mapping[str, str]) -> None:
     """Time poll rounds: all servers well, then half of them hanging."""
     async with open_services(read_settings(environment), conninfo, name="benchmark") as services:
         poller = poll.Poll(services)
         for what, count in (("all well", ROUNDS), (f"{HANGING} hanging", HANGING_ROUNDS)):
             if what != "all well":
-                await control(range(HANGING), {"mode": "hang", "calls": ["getMeetings"]})
+                await control(range(first_port, first_port + HANGING), {"mode": "hang", "calls": ["getMeetings"]})
             times, failed = [], 0
             for _ in range(count):
                 began = time.perf_counter()
@@ -79,17 +79,18 @@ async def rounds(conninfo: str, environment: Mapping[str, str]) -> None:
             )
 
 
-async def lists(environment: Mapping[str, str]) -> None:
+async def lists(first_port: int, environment: Mapping[str, str]) -> None:
     """Time getMeetings of the running service: all servers well, then one of them hanging."""
     async with AsyncExitStack() as stack:
-        serve = [sys.executable, "-m", "scalelite", "serve", "--host", "127.0.0.1", "--port", str(PORT), "--no-poller"]
-        ready = f"http://127.0.0.1:{PORT}/health/ready"
+        port = free_ports()
+        serve = [sys.executable, "-m", "scalelite", "serve", "--host", "127.0.0.1", "--port", str(port), "--no-poller"]
+        ready = f"http://127.0.0.1:{port}/health/ready"
         stack.enter_context(running([*serve, "--workers", "2"], ready, dict(environment)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
 
         async def call(path: str) -> tuple[float, bytes]:
             began = time.perf_counter()
-            url = URL(f"http://127.0.0.1:{PORT}{path}", encoded=True)
+            url = URL(f"http://127.0.0.1:{port}{path}", encoded=True)
             async with session.get(url, headers={"Host": HOST}) as answer:
                 return time.perf_counter() - began, await answer.read()
 
@@ -97,7 +98,7 @@ async def lists(environment: Mapping[str, str]) -> None:
             await call(signed("create", meetingID=f"room-{n}", name="Room", attendeePW="ap", moderatorPW="mp"))
         for what in ("all well", "one hanging"):
             if what != "all well":
-                await control([0], {"mode": "hang", "calls": ["getMeetings"]})
+                await control([first_port], {"mode": "hang", "calls": ["getMeetings"]})
             answers = [await call(signed("getMeetings")) for _ in range(ROUNDS)]
             times = [took_s for took_s, _ in answers]
             print(
@@ -120,16 +121,17 @@ def main() -> None:
             "DATABASE_URL": conninfo, "MULTITENANCY_ENABLED": "true", "URL_HOST": "sl.localhost", "LOG_LEVEL": "error",
         }  # fmt: skip
         simulate = [sys.executable, "-m", "scalelite", "simulate", "--servers", str(SERVERS)]
-        first = f"http://127.0.0.1:{SIMULATED_PORT}{PREFIX}"
-        stack.enter_context(running([*simulate, "--first-port", str(SIMULATED_PORT)], first, environment))
+        port = free_ports(SERVERS)
+        command = [*simulate, "--first-port", str(port)]
+        stack.enter_context(running(command, f"http://127.0.0.1:{port}{PREFIX}", environment))
         asyncio.run(prepare(conninfo))
-        asyncio.run(declare(conninfo, LISTED))
+        asyncio.run(declare(conninfo, port, LISTED))
         asyncio.run(poll_once(conninfo, environment))
-        asyncio.run(lists(environment))
-        asyncio.run(control([0], {"op": "heal"}))
-        asyncio.run(declare(conninfo, SERVERS))
+        asyncio.run(lists(port, environment))
+        asyncio.run(control([port], {"op": "heal"}))
+        asyncio.run(declare(conninfo, port, SERVERS))
         asyncio.run(poll_once(conninfo, environment))
-        asyncio.run(rounds(conninfo, environment))
+        asyncio.run(rounds(conninfo, port, environment))
 
 
 if __name__ == "__main__":
