@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scalelite.cli.outputs import View, outcome, print_plan, save
-from scalelite.cli.plan_options import given_beside, options_of, plan_options
+from scalelite.cli.plan_options import given_beside, lock_timeout_option, options_of, plan_options
 from scalelite.cli.session import (
     actor_option,
     ask_to_apply,
@@ -92,14 +92,7 @@ def plan(
 @plan_options
 @click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--message", default="", help="Why, for the history.")
-@click.option(
-    "--lock-timeout",
-    default="30",
-    callback=lambda _, __, text: _seconds(text),
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for another apply: 30, 30s or 2m.",
-)
+@lock_timeout_option
 @actor_option
 @click.pass_context
 def apply(
@@ -274,7 +267,8 @@ def _lines(path: str) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"@{path} cannot be read: {type(error).__name__}") from None
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"@{path} cannot be read: {reason.lower()}") from None
 
 
 def _saved_plan(paths: tuple[str, ...]) -> PlanDocument | None:
@@ -293,14 +287,6 @@ def _saved_plan(paths: tuple[str, ...]) -> PlanDocument | None:
     from scalelite.flows.saved import parse  # noqa: PLC0415 - 0.1 s to import
 
     return parse(data)
-
-
-def _seconds(text: str) -> float:
-    unit = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
-    try:
-        return float(text[:-1] if unit else text) * (unit or 1.0)
-    except ValueError:
-        raise UsageError(f"--lock-timeout {text}: expected seconds", hint="such as 30, 30s or 2m") from None
 
 
 def _tell_waiting(holder: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from scalelite.cli.plan_options import allowances
+from scalelite.cli.plan_options import allowances, lock_timeout_option
 from scalelite.cli.session import (
     DEFAULT_INVENTORY,
     actor_option,
@@ -135,9 +135,7 @@ def blame(address: str, style: Style) -> None:
 @click.option("--allow", multiple=True, metavar="GUARD=N", help="Let a guard pass that counts exactly N.")
 @click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--message", default="", help="Why, for the history.")
-@click.option(
-    "--lock-timeout", default=30.0, show_default=True, metavar="SECONDS", help="How long to wait for another apply."
-)
+@lock_timeout_option
 @actor_option
 def rollback(
     number: int,
@@ -167,7 +165,7 @@ def rollback(
         from scalelite.store.specs import Author  # noqa: PLC0415
 
         way = await plan_rollback(connection, number, told, mode, allowed)
-        click.echo(f"Back to the state after revision {number:,}\n\n{_plan_text(way.planned)}", nl=False)
+        click.echo(f"Back to the state after revision {number:,}\n\n{_plan_text(way.planned, number)}", nl=False)
         _tell_lost(way.lost)
         reconcile.refuse_blocked(way.planned)
         if way.planned.plan.does_something and not auto_approve:
@@ -182,11 +180,13 @@ def rollback(
     return _DONE_IN_PART if any(lost.is_gone for lost in way.lost) else 0
 
 
-def _plan_text(planned: Planned) -> str:
+def _plan_text(planned: Planned, number: int) -> str:
     from scalelite.core.entries import Known  # noqa: PLC0415 - only to show a plan
+    from scalelite.core.plan import reworded  # noqa: PLC0415
     from scalelite.core.text import plan_text  # noqa: PLC0415
 
-    return plan_text(planned.plan, planned.guards, planned.warnings, Known(datetime.now(UTC)))
+    plan = reworded(planned.plan, f"not there after revision {number:,}")
+    return plan_text(plan, planned.guards, planned.warnings, Known(datetime.now(UTC)))
 
 
 def _tell_lost(lost: Sequence[Lost]) -> None:

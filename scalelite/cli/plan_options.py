@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -22,6 +23,7 @@ GUARDS: Final = (
     "removals", "tenant-removals", "updates", "tenant-updates", "reach", "capacity", "tenants-without-server",
 )  # fmt: skip
 REPORTS: Final = ("text", "json", "markdown", "junit", "gitlab-terraform")
+_DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([sm]?)")
 # What a saved plan says itself, so that it cannot be said beside it.
 SCOPE: Final = ("inventory", "mode", "limit", "exclude", "sections", "tenant_data", "release_holds", "refresh")
 
@@ -111,6 +113,21 @@ def _reports(pairs: tuple[str, ...]) -> dict[str, Path]:
         reports[kind] = Path(file)
     return reports
 
+
+def _seconds(context: click.Context, option: click.Parameter, text: str) -> float:  # noqa: ARG001 - click's
+    if (found := _DURATION.fullmatch(text)) is None:
+        raise UsageError(f"--lock-timeout {text}: expected seconds", hint="such as 30, 30s or 2m")
+    return float(found[1]) * (60.0 if found[2] == "m" else 1.0)
+
+
+lock_timeout_option = click.option(
+    "--lock-timeout",
+    default="30s",
+    callback=_seconds,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for another apply: 30, 30s or 2m.",
+)
 
 _OPTIONS: Final = (
     click.option(

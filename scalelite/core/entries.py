@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from scalelite.core.align import unaltered
 from scalelite.core.model import Key, Kind
 from scalelite.core.plan import Create, Remove, Update, owner
 from scalelite.core.show import CHANGED_SECRET, counted, difference
@@ -62,7 +63,8 @@ class Known:
 
 
 def subject(key: Key) -> str:
-    """Return `server bbb1`, `tenant acme · setting record`."""
+    """Return `server bbb1`, `tenant acme · setting record`; by its live name also what is about to lose that."""
+    key = unaltered(key)
     match key.kind:
         case Kind.CLUSTER:
             return "cluster"
@@ -130,13 +132,16 @@ def _removals(changes: Iterable[Remove], plan: Plan, known: Known) -> Iterator[E
 
 
 def _ends(key: Key, meetings: int, plan: Plan) -> str:
+    return f"ends {counted(meetings, 'meeting')}{_people(key, plan)}"
+
+
+def _people(key: Key, plan: Plan) -> str:
     users = plan.facts.server_users.get(key.name, 0) if key.kind is Kind.SERVER else 0
-    people = f" with {counted(users, 'user')}" if users else ""
-    return f"ends {counted(meetings, 'meeting')}{people}"
+    return f" with {users:,} {'person' if users == 1 else 'people'}" if users else ""
 
 
 def _with_mark(detail: str, mark: str) -> str:
-    return f"{detail}   # {mark}" if mark else detail
+    return f"{detail}   # drift: {mark}" if mark else detail
 
 
 def deletes(plan: Plan) -> list[str]:
@@ -211,10 +216,9 @@ def _mark(line: FieldLine, key: Key, known: Known) -> str:
 
 def _state_of_unwanted(line: FieldLine, change: Update, plan: Plan) -> FieldLine:
     """Say who is on a server that is cordoned because the inventory lacks it."""
-    meetings, users = plan.facts.meetings_of(change.key), plan.facts.server_users.get(change.key.name, 0)
-    people = f" with {counted(users, 'user')}" if users else ""
+    meetings = plan.facts.meetings_of(change.key)
     verb = "is" if meetings == 1 else "are"
-    detail = f"{counted(meetings, 'meeting')}{people} {verb} on it; removed by a later apply"
+    detail = f"{counted(meetings, 'meeting')}{_people(change.key, plan)} {verb} on it; removed by a later apply"
     return replace(line, detail=detail)
 
 
@@ -225,7 +229,7 @@ def _collapsed(group: list[Create | Update], plan: Plan, known: Known) -> Entry:
     place = _place(first, known)
     detail = place if len(places) == 1 else f"{place} and {counted(len(places) - 1, 'more place')}"
     marked = sum(any((change.key, line.name) in known.marks for line in _fields(change)) for change in group)
-    mark = f"drift in {marked:,} of them" if marked else ""
+    mark = f"in {marked:,} of them" if marked else ""
     lines = tuple(FieldLine(line.name, line.change, "", mark if n == 0 else "") for n, line in enumerate(single.fields))
     return Entry(single.symbol, _subjects(group), single.action, f"{detail}     (--full lists them)", lines, len(group))
 

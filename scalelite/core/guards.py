@@ -175,7 +175,7 @@ def _removals(plan: Plan, live: Declared, wanted: Declared, bounds: Bounds) -> I
         if empty:
             message = f"section {section} is empty: {actual:,} of {total:,} would go"
         elif removed == total:
-            message = f"all {total:,} {section} would be removed"
+            message = f"all {total:,} {section} would be removed" if total > 1 else f"the only {kind} would be removed"
         if empty or removed == total or too_many:
             yield Guard(guard, "blocked", section, message, actual, limit, where, f"--allow {guard}={actual}")
         else:

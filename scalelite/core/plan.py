@@ -252,6 +252,16 @@ def _located(item: Lacked, files: Mapping[Key, str]) -> Lacked:
     return replace(item, reason=f"{_GONE} (was {file}){item.reason.removeprefix(_GONE)}")
 
 
+def reworded(plan: Plan, why: str) -> Plan:
+    """Return the plan giving another reason than the inventory for what is not wanted: a revision, of a rollback."""
+    changes = (change if isinstance(change, Create) else _reworded(change, why) for change in plan.changes)
+    return replace(plan, changes=tuple(changes), keeps=tuple(_reworded(keep, why) for keep in plan.keeps))
+
+
+def _reworded(item: Lacked, why: str) -> Lacked:
+    return replace(item, reason=item.reason.replace(_GONE, why)) if item.reason.startswith(_GONE) else item
+
+
 def lacked(plan: Plan) -> Iterator[Key]:
     """Yield what is live and the inventory lacks."""
     for item in (*plan.changes, *plan.keeps):

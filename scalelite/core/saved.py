@@ -67,8 +67,8 @@ def refuse_changed_files(document: PlanDocument, files: Mapping[str, str]) -> No
         raise StalePlan(said, hint="check out what was planned, or plan again")
 
 
-def differing(document: PlanDocument, changes: Sequence[ResourceChange]) -> Iterator[tuple[str, bool]]:
-    """Yield the addresses that are not as the saved plan has them, and whether it is the live row that has changed.
+def differing(document: PlanDocument, changes: Sequence[ResourceChange]) -> Iterator[tuple[str, str]]:
+    """Yield the addresses that are not as the saved plan has them, and why; '' where the live row has changed.
 
     `changes` are those of a new plan; what the saved plan does not touch is no matter.
     """
@@ -76,9 +76,12 @@ def differing(document: PlanDocument, changes: Sequence[ResourceChange]) -> Iter
     for planned in document.resource_changes:
         found = now.get(planned.address)
         if found is None or (found.from_rev, found.before_hash) != (planned.from_rev, planned.before_hash):
-            yield planned.address, True
-        elif (found.change.actions, found.after_hash) != (planned.change.actions, planned.after_hash):
-            yield planned.address, False
+            yield planned.address, ""
+        elif found.change.actions != planned.change.actions:
+            meetings = f"it has {counted(found.impact.meetings, 'meeting')} by now, it had {planned.impact.meetings:,}"
+            yield planned.address, f"{meetings}: {planned.change.actions[0]} has become {found.change.actions[0]}"
+        elif found.after_hash != planned.after_hash:
+            yield planned.address, "a value that the inventory looks up is not what it was when it was planned"
 
 
 class Reliance(NamedTuple):

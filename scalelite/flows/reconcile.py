@@ -202,7 +202,7 @@ async def simulate(connection: Connection, planned: Planned, author: Author, new
             await plans.check_constraints_now(connection)
     except pg.LockNotAvailable:
         return "not simulated: another apply is running"
-    except pg.ForeignKeyViolation:
+    except (pg.ForeignKeyViolation, pg.RestrictViolation):  # Postgres 18 has the second for what is RESTRICT
         if planned.plan.endings:
             return "not simulated: meetings are still running on what is removed"
         raise ApplyFailed("the apply would fail: something still refers to what is removed") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -75,14 +75,21 @@ def document(planned: Planned, request: Request, about: About) -> PlanDocument:
         resource_changes=documents.resource_changes(plan, context),
         resource_drift=drift,
         kept=[Kept(address=keep.key.address, reason=reason(keep.reason, keep.held, about.now)) for keep in plan.keeps],
-        releases=[
-            Kept(address=hold.key.address, reason=f"held {hold.before}, released by --release-holds")
-            for hold in plan.releases
-        ],
+        releases=_releases(planned),
         guards=documents.guard_results(planned.guards),
         diagnostics=[Diagnostic(severity="warning", summary=text) for text in (*planned.warnings, *about.diagnostics)],
     )
     return unsigned.model_copy(update={"digest": documents.digest(unsigned, identity.key)})
+
+
+def _releases(planned: Planned) -> list[Kept]:
+    """Return the holds that are lifted, each with what tells it from another on the same server."""
+    released = []
+    for hold in planned.plan.releases:
+        held = planned.plan.facts.holds[hold.key.name]
+        since = held.since.astimezone(UTC).isoformat(timespec="seconds")
+        released.append(Kept(address=hold.key.address, reason=f"held {held.state} by {held.by} since {since}"))
+    return released
 
 
 def _inventory(origin: Origin) -> InventoryRef:
@@ -185,12 +192,16 @@ async def plan_again(connection: Connection, document: PlanDocument, request: Re
 async def _refuse_differing(connection: Connection, document: PlanDocument, planned: Planned) -> None:
     context = Context(planned.identity.key, planned.wanted.places, planned.revisions)
     changes = documents.resource_changes(planned.plan, context)
-    for address, by_row in saved.differing(document, changes):
-        if by_row:
+    for address, why in saved.differing(document, changes):
+        if not why:
             key = Key.of_address(address) or Key(Kind.CLUSTER)
             raise StalePlan(await reconcile.who_changed(connection, key), hint="plan again")
-        why = "a value that the inventory looks up, or an option, is not what it was when it was planned"
         raise StalePlan(f"the plan is stale: {address}: {why}", hint="plan again")
+    releases = {kept.address: kept.reason for kept in _releases(planned)}
+    for kept in document.releases:
+        if releases.get(kept.address) != kept.reason:
+            said = f"the plan is stale: {kept.address} was {kept.reason}; that is no longer so"
+            raise StalePlan(said, hint="plan again")
 
 
 def still_holds(document: PlanDocument, planned: Planned) -> Check:

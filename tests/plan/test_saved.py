@@ -114,6 +114,30 @@ def test_a_meeting_that_came_since_makes_a_removal_stale(saved: Here) -> None:
     assert "1 deleted" in saved("apply", "plan.json").out
 
 
+@pytest.mark.shows("plan: stale by fact")
+def test_a_server_that_has_become_empty_makes_its_cordon_stale_and_says_so(saved: Here) -> None:
+    lines = [line for line in INVENTORY.splitlines() if "bbb1" not in line]
+    saved.write("\n".join(lines))
+    saved.meeting("bbb1")
+    saved("plan", "inv.yml", "-o", "plan.json")
+    saved.sql("DELETE FROM meeting")
+    refused = saved("apply", "plan.json", status=4)
+    assert "server/bbb1: it has 0 meetings by now, it had 1: update has become delete" in refused.err
+
+
+@pytest.mark.shows("plan: stale by fact", "plan: --release-holds")
+def test_a_hold_that_is_another_by_now_makes_its_release_stale(saved: Here) -> None:
+    saved("apply", "plan.json")
+    hold = "INSERT INTO hold (server, state, by, why, since) VALUES ('bbb1', 'cordoned', %s, 'audio', %s)"
+    saved.sql(hold, "ops@lb1", "2026-11-24T09:00:00Z")
+    saved("plan", "inv.yml", "--release-holds", "-o", "release.json")
+    saved.sql("DELETE FROM hold")
+    saved.sql(hold, "eva@lb2", "2026-11-24T10:00:00Z")
+    refused = saved("apply", "release.json", status=4).err
+    assert "server/bbb1 was held cordoned by ops@lb1 since 2026-11-24T09:00:00+00:00; that is no longer so" in refused
+    assert saved.sql("SELECT by FROM hold") == [("eva@lb2",)]
+
+
 @pytest.mark.shows("plan: tampered", "plan: expired", "plan: foreign", "plan: inventory digests")
 def test_what_a_saved_plan_is_refused_for(saved: Here) -> None:
     original = saved.read("plan.json")

@@ -175,6 +175,18 @@ def test_a_role_that_only_reads_can_plan_and_is_not_simulated(here: Here) -> Non
     assert "permission denied" in here("apply", "inv.yml", "-y", status=7).err
 
 
+@pytest.mark.shows("plan: --simulate", "plan: mode force")
+def test_a_plan_that_ends_meetings_is_not_simulated_and_no_failure(here: Here) -> None:
+    here.write(INVENTORY)
+    here("apply", "inv.yml", "-y")
+    here.meeting("bbb1")
+    here.write(OTHER_SERVER)
+    out = here("plan", "inv.yml", "--mode", "force", "--allow", "removals=1", "-o", "plan.json").out
+    assert "ends 1 meeting" in out
+    assert "not simulated: meetings are still running on what is removed" in out
+    assert "Saved to plan.json" in out
+
+
 @pytest.mark.shows("plan: --refresh")
 def test_refresh_polls_first(here: Here) -> None:
     here.write(INVENTORY)
