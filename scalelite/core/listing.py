@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STATES: Final = ("published", "unpublished")
 _LONGEST_PAGE: Final = 100
+_LARGEST: Final = 10**9
 _META: Final = "meta_"
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
@@ -58,7 +59,7 @@ class Filter:
             prefixes=prefixes,
             states=None if "any" in states else states,
             metadata=tuple(
-                (name.removeprefix(_META), tuple(_part(value) for value in text.split(",") if value))
+                (_part(name.removeprefix(_META)), tuple(_part(value) for value in text.split(",") if value))
                 for name, text in params.items()
                 if name.startswith(_META)
             ),
@@ -129,7 +130,7 @@ def _page(params: Mapping[str, str]) -> Page | None:
 
 def _number(params: Mapping[str, str], name: str) -> int | None:
     text = params.get(name, "").strip()
-    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
+    return max(min(int(text), _LARGEST), -1) if re.fullmatch(r"-?[0-9]{1,1000}", text) else None
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

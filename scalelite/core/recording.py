@@ -31,6 +31,11 @@ _LONGEST_INT: Final = 18
 # What stands in an index must fit into it; BigBlueButton's own bound is 256 for both.
 _LONGEST_ID: Final = 512
 _LONGEST_KEY: Final = 256
+# Far more than BigBlueButton writes; each of them goes into every answer.
+_MOST_METADATA: Final = 1000
+_MOST_IMAGES: Final = 1000
+# The end of the year 9999.
+_LATEST_MS: Final = 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +106,17 @@ def parse_metadata(xml: bytes, record_id: str, format_name: str, formats: Sequen
     meeting_id = _text(root, "meta/meetingId") or _attribute(root, "externalId")
     if len(meeting_id) > _LONGEST_ID:
         raise RecordingInvalid("the meeting's id is too long")
+    start_ms, end_ms = _whole(root, "start_time") or 0, _whole(root, "end_time") or 0
+    if max(start_ms, end_ms) > _LATEST_MS:
+        raise RecordingInvalid("the time of the meeting is impossible")
     return Recording(
         record_id=record_id,
         meeting_id=meeting_id,
         name=_text(root, "meta/meetingName") or _attribute(root, "name"),
         state=state,
         published=published,
-        start_ms=_whole(root, "start_time") or 0,
-        end_ms=_whole(root, "end_time") or 0,
+        start_ms=start_ms,
+        end_ms=end_ms,
         participants=_whole(root, "participants"),
         tenant=_tenant(metadata.get("tenant-id", "")),
         metadata=metadata,
@@ -164,6 +172,8 @@ def state_of(state: str, *, published: bool) -> str:
 
 def _metadata(meta: etree._Element) -> dict[str, str]:
     """Return the metadata that front ends set; a key is an XML name without a namespace."""
+    if len(meta) > _MOST_METADATA:
+        raise RecordingInvalid(f"there are more than {_MOST_METADATA} metadata in it")
     found = {
         child.tag: (child.text or "").strip()
         for child in meta
@@ -186,7 +196,9 @@ def _tenant(text: str) -> UUID:
 
 def _format(playback: etree._Element, name: str) -> PlaybackFormat:
     duration_ms = _whole(playback, "duration") or 0
-    images = playback.iterfind("extensions/preview/images/image")
+    images = playback.findall("extensions/preview/images/image")
+    if len(images) > _MOST_IMAGES:
+        raise RecordingInvalid(f"there are more than {_MOST_IMAGES} pictures in it")
     return PlaybackFormat(
         format=name,
         url=path_of(_text(playback, "link")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("subtitles", "captions")
 LARGEST: Final = 10 << 20
+_LONGEST_HEAD: Final = 8192
 _LANG: Final = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,4}")
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SRT_TIME: Final = re.compile(r"(\d\d:\d\d:\d\d),(\d{3})")
 
 
@@ -33,22 +36,27 @@ class Track:
 
 
 def read_tracks(captions: bytes) -> list[Track]:
-    """Read captions.json; what is no track is passed over."""
+    """Read captions.json, which comes from an archive; what is no track is passed over."""
     try:
         entries = json.loads(captions)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     return [
         Track(
             lang,
-            str(entry.get("localeName", lang)),
-            str(entry.get("kind", "captions")),
-            str(entry.get("source", "live")),
+            _words(entry, "localeName", lang),
+            _words(entry, "kind", "captions"),
+            _words(entry, "source", "live"),
         )
         for entry in found
-        if _LANG.fullmatch(lang := str(entry.get("locale", "")))
+        if _LANG.fullmatch(lang := _words(entry, "locale", ""))
     ]
+
+
+def _words(entry: Mapping[str, Any], name: str, default: str) -> str:
+    value = entry.get(name, default)
+    return value if isinstance(value, str) else default
 
 
 def write_tracks(tracks: Sequence[Track]) -> bytes:
@@ -65,25 +73,25 @@ def is_language(text: str) -> bool:
 
 
 def uploaded(body: bytes) -> str:
-    """Return the file of a multipart upload as WebVTT, or '' if there is none that can be read."""
-    boundary = body.partition(b"\r\n")[0].removeprefix(b"--")
-    if len(body) > LARGEST or not boundary:
+    """Return the file of a multipart/form-data upload as WebVTT, or '' if there is none that can be read."""
+    boundary = body.partition(b"\r\n")[0]
+    if len(body) > LARGEST or len(boundary) <= len(b"--"):
         return ""
-    message = message_from_bytes(b'Content-Type: multipart/form-data; boundary="' + boundary + b'"\r\n\r\n' + body)
-    for part in message.walk():
-        if part.get_param("name", header="content-disposition") == "file":
-            content = part.get_payload(decode=True)
-            return _web_vtt(content) if isinstance(content, bytes) else ""
+    for part in (b"\r\n" + body).split(b"\r\n" + boundary)[1:]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        headers = message_from_bytes(head[:_LONGEST_HEAD].lstrip())
+        if headers.get_param("name", header="content-disposition") == "file":
+            return _web_vtt(content)
     return ""
 
 
 def _web_vtt(content: bytes) -> str:
-    """SubRip differs from WebVTT in its first line and in the comma of its times."""
+    """SubRip differs from WebVTT in its first line and in the comma of its times; some programs write it in UTF-16."""
     try:
-        text = content.decode("utf-8-sig").replace("\r\n", "\n").strip()
+        text = content.decode("utf-16" if content[:2] in _UTF_16 else "utf-8-sig").replace("\r\n", "\n").strip()
     except UnicodeDecodeError:
         return ""
-    if text.startswith("WEBVTT"):
+    if re.match(r"WEBVTT(?![^ \t\r\n])", text):
         return text + "\n"
     with_points, times = _SRT_TIME.subn(r"\1.\2", text)
     return f"WEBVTT\n\n{with_points}\n" if times else ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -60,11 +61,10 @@ class Spool:
         """
         found = []
         for path in self.folder.glob("*.tar") if self.folder.is_dir() else ():
-            if path.name.startswith(".") or path.is_symlink() or not path.is_file():
-                continue
-            written_s = path.stat().st_mtime
-            if written_s <= settled_before_s:
-                found.append((written_s, path))
+            with suppress(FileNotFoundError):  # another importer has just finished it
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_mtime <= settled_before_s and path.name[0] != ".":
+                    found.append((status.st_mtime, path))
         return [path for _, path in sorted(found)]
 
     @contextmanager
@@ -137,8 +137,9 @@ class Spool:
                     if _locked(lock):
                         self.disk.remove_tree(folder)
         for part in self.folder.glob(".*.part") if self.folder.is_dir() else ():
-            if part.stat().st_mtime < before_s:
-                self.disk.remove(part)
+            with suppress(FileNotFoundError):
+                if part.stat().st_mtime < before_s:
+                    self.disk.remove(part)
 
 
 def _locked(file: BinaryIO) -> bool:

@@ -20,7 +20,14 @@ from prometheus_client import Counter
 from scalelite.core.recording import MAX_METADATA_BYTES, folder_of, merged, parse_metadata
 from scalelite.edge.archive import unpack
 from scalelite.edge.spool import Spool
-from scalelite.errors import ArchiveIncomplete, DatabaseAway, RecordingBusy, RecordingInvalid, RecordingOvertaken
+from scalelite.errors import (
+    ArchiveIncomplete,
+    DatabaseAway,
+    RecordingBusy,
+    RecordingInvalid,
+    RecordingOvertaken,
+    ScaleliteError,
+)
 from scalelite.flows import generations, tracks
 from scalelite.flows.acting import LOCK_TIMEOUT_S
 from scalelite.flows.callbacks import recording_ready
@@ -145,6 +152,12 @@ async def import_archive(services: Services, archive: Path, *, by: Author | None
             outcome = Outcome(archive.name, failed=(error.message,))
         except (OSError, RecordingBusy) as error:
             return _waiting(archive, error)
+        except ScaleliteError:
+            raise
+        except Exception as error:
+            # What we did not think of is in the archive, most likely: it is kept, and must not stop the others.
+            log.exception("archive %s", archive.name)
+            outcome = Outcome(archive.name, failed=(f"unexpected {type(error).__name__}; the log says where",))
         try:
             await asyncio.to_thread(_put_away, spool, archive, outcome)
         except OSError as error:

@@ -59,9 +59,11 @@ async def put_text_track(proxy: Proxy, caller: Caller) -> Answer:
         return _failed("invalidLang", "The lang must be a language tag.")
     if await _folder(proxy, caller, record_id) is None:
         return _unknown(record_id)
-    content = tracks.uploaded(caller.slides.content)
+    content = await asyncio.to_thread(tracks.uploaded, caller.slides.content)
     if not content:
-        return _failed("empty_uploaded_text_track", "The file is missing, or is neither WebVTT nor SubRip.")
+        return _failed(
+            "empty_uploaded_text_track", "The file is missing, or is neither WebVTT nor SubRip in UTF-8 or UTF-16."
+        )
     try:
         await store_track(proxy.services, record_id, Track(lang, params["label"], kind, _UPLOAD), content)
     except RecordingNotFound:

@@ -279,11 +279,15 @@ async def tenants_by_id(connection: Connection) -> dict[UUID, str]:
 
 
 async def expired(connection: Connection, now_ms: int) -> list[tuple[str, str]]:
-    """Return (tenant's name, record id) of the recordings that their tenants keep no longer, oldest first."""
+    """Return (tenant's name, record id) of the recordings that their tenants keep no longer, oldest first.
+
+    One that does not say when it ended is kept.
+    """
     cursor = await connection.execute(
         """
         SELECT t.name, r.record_id FROM recording r JOIN tenant t ON t.id = r.tenant
          WHERE (t.recordings ->> 'keep_days')::bigint > 0
+           AND r.end_ms > 0
            AND r.end_ms < %(now_ms)s - (t.recordings ->> 'keep_days')::bigint * 86400000
            AND r.state <> 'deleted'
          ORDER BY r.end_ms, r.record_id

@@ -249,6 +249,20 @@ async def test_one_bad_format_is_told_and_the_others_are_imported(desk: Desk) ->
 
 
 @pytest.mark.shows("RE-1")
+async def test_what_nobody_thought_of_is_set_aside_and_the_others_go_on(desk: Desk) -> None:
+    def happens() -> None:
+        raise RecursionError("deep")
+
+    desk.send(recorded(1))
+    desk.send(recorded(2))
+    outcomes = await desk.run(await desk.open(FaultyDisk(3, happens, counted=("create",))))
+    assert sorted((len(outcome.imported), len(outcome.failed)) for outcome in outcomes) == [(0, 1), (1, 0)]
+    (reason,) = (desk.spool / "failed").glob("*.reason.txt")
+    assert reason.read_text().startswith("unexpected RecursionError")
+    assert len(list((desk.spool / "failed").glob("*.tar"))) == 1
+
+
+@pytest.mark.shows("RE-1")
 async def test_texts_of_any_length_hold_up_nobody(desk: Desk) -> None:
     long = "\U0001f600" * 5000
     desk.send(recorded(1, name=long, metadata={"k" * 3000: "x", "note": long, "n" * 256: long}))

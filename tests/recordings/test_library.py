@@ -125,8 +125,8 @@ async def test_recordings_are_handed_over_by_id_and_by_metadata_once(desk: Desk)
 async def test_recordings_are_pruned_by_their_tenants_age_alone(desk: Desk) -> None:
     now_ms = desk.services.now_ms()
     month, never = await tenant(desk, "month", keep_days=30), await tenant(desk, "never")
-    for number, (owner, days) in enumerate(((month, 31), (month, 29), (never, 4000), (None, 4000))):
-        end_ms = now_ms - days * DAY_MS
+    for number, (owner, days) in enumerate(((month, 31), (month, 29), (never, 4000), (None, 4000), (month, 0))):
+        end_ms = now_ms - days * DAY_MS if days else 0
         metadata = {"tenant-id": str(owner.id)} if owner else {}
         desk.send(recorded(number, start_ms=end_ms - 60_000, end_ms=end_ms, metadata=metadata))
     await desk.run()
@@ -136,10 +136,10 @@ async def test_recordings_are_pruned_by_their_tenants_age_alone(desk: Desk) -> N
     assert (status, old in out, "1 recording would be deleted" in out) == (0, True, True)
     refused, _, _ = await command(desk, "prune", stdin=-3)
     assert refused != 0
-    assert len(await desk.listed(Filter())) == 4
+    assert len(await desk.listed(Filter())) == 5
     status, out, _ = await command(desk, "prune", "--yes")
     assert (status, out) == (0, "1 recording deleted.\n")
-    assert len(await desk.listed(Filter())) == 3
+    assert len(await desk.listed(Filter())) == 4
     assert not [path for path in desk.files("published") if old in path]
 
 

@@ -53,6 +53,27 @@ async def test_a_page_has_at_most_a_hundred_recordings(cluster: Cluster, page: d
     assert len(ids(await service.call("getRecordings", page))) == count
 
 
+@pytest.mark.shows("CR-14", "bbb-api: checksum")
+async def test_odd_filters_and_pages_match_nothing_or_are_refused(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    await record(cluster, 3)
+    for params, key, count in (
+        ({"offset": "9" * 30}, "noRecordings", 0),
+        ({"offset": "-5", "limit": "0"}, "", 1),
+        ({"limit": "none"}, "", 3),
+        ({"recordID": "%"}, "noRecordings", 0),
+        ({"recordID": "_"}, "noRecordings", 0),
+        ({"state": "bogus"}, "noRecordings", 0),
+        ({"meta_%": "%"}, "noRecordings", 0),
+        ({"meta_\0": "x"}, "validationError", 0),
+        ({"meta_x": "\0"}, "validationError", 0),
+        ({"recordID": "\0"}, "validationError", 0),
+        ({"meetingID": "a\nb"}, "validationError", 0),
+    ):
+        answer = await service.call("getRecordings", params)
+        assert (answer.key or "", answer.body.count(b"<recording>")) == (key, count), params
+
+
 @pytest.mark.shows("RE-9", "recordings: getRecordings")
 async def test_a_page_of_fifty_thousand_recordings_is_read_without_a_write(cluster: Cluster) -> None:
     await cluster.start(1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scalelite.core import tracks
 from scalelite.flows import importer
 from scalelite.sim import write_archive
 from tests.web.conftest import DOMAIN
@@ -35,7 +37,8 @@ async def put(it: Theatre, content: bytes, **params: str) -> str:
         b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.srt"\r\n\r\n' + content + b"\r\n--xyz--\r\n"
     )
     headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
-    answer = await it.service.call("putRecordingTextTrack", params, method="POST", headers=headers, body=body)
+    sent: Any = io.BytesIO(body)
+    answer = await it.service.call("putRecordingTextTrack", params, method="POST", headers=headers, body=sent)
     return str(json.loads(answer.body)["response"]["messageKey"])
 
 
@@ -58,6 +61,39 @@ async def test_subtitles_are_put_listed_and_served(cluster: Cluster, tmp_path: P
     served = await it.get(href.removeprefix(f"https://tenant1.{DOMAIN}"))
     assert served.headers["Content-Type"].startswith("text/vtt")
     assert served.body.decode() == "WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.500\nGrüße\n"
+
+
+@pytest.mark.shows("issue F: text tracks")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_subtitles_are_read_in_these_encodings(encoding: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + SRT.decode().encode(encoding) + b"\r\n--x--"
+    assert tracks.uploaded(body) == "WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.500\nGrüße\n"
+
+
+@pytest.mark.shows("issue F: text tracks", "recordings: archives are hostile")
+def test_what_is_no_multipart_upload_has_no_file() -> None:
+    nested = b"".join(
+        b"--b%d\r\nContent-Type: multipart/mixed; boundary=b%d\r\n\r\n" % (level, level + 1) for level in range(50_000)
+    )
+    for body in (b"", b"x", b"--x", b"--x\r\n", b'--"\r\n\r\n--"--', b"--\xff\r\n\r\n", nested):
+        assert tracks.uploaded(body) == ""
+
+
+@pytest.mark.shows("issue F: text tracks", "recordings: archives are hostile")
+def test_a_hostile_list_of_subtitles_has_none() -> None:
+    one = {"locale": "de", "localeName": "Deutsch"}
+    for content in (
+        b"",
+        b"\xff",
+        b"[" * 1_000_000,
+        b'{"a":' * 100_000,
+        b'"x"',
+        b"[1, null, [], {}]",
+        b'[{"locale": "../x"}]',
+    ):
+        assert tracks.read_tracks(content) == []
+    odd = [{"locale": "fr", "localeName": ["x"], "kind": 1}, {"locale": {}}, one]
+    assert tracks.read_tracks(json.dumps(odd).encode()) == [tracks.Track("fr", "fr"), tracks.Track("de", "Deutsch")]
 
 
 @pytest.mark.shows("issue F: text tracks", "RE-2")
@@ -106,6 +142,9 @@ async def test_what_cannot_be_put_or_listed_is_told(cluster: Cluster, tmp_path: 
         ({}, b"", "empty_uploaded_text_track"),
         ({}, b"no subtitles", "empty_uploaded_text_track"),
         ({}, b"\xff\xfe", "empty_uploaded_text_track"),
+        ({}, SRT.decode().encode("latin-1"), "empty_uploaded_text_track"),
+        ({}, b"WEBVTTnot", "empty_uploaded_text_track"),
+        ({}, b"WEBVTT\n" + b"x\n" * (6 << 20), "empty_uploaded_text_track"),
     ):
         assert await put(it, content, **{**good, **changes}) == key, changes
     for record_id in (it.foreign.record_id, "unknown", "%"):
