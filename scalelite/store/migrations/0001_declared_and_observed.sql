@@ -131,57 +131,6 @@ CREATE TABLE meeting (
 CREATE INDEX meeting_reserved ON meeting (server) INCLUDE (reservation) WHERE NOT counted;
 CREATE INDEX meeting_generation ON meeting (generation);
 
--- Claims a meeting for the least loaded of the servers that may take it, or returns the claim that there is.
--- One transaction lock, not a lock and a SELECT in one statement: under READ COMMITTED the statement's snapshot would be
--- older than the wait for the lock, while each statement in a function takes a new one.
--- A server that hosts this id for another tenant is passed over. Ties are broken at random.
--- No row: no server was eligible.
-CREATE FUNCTION claim_meeting(
-    p_tenant uuid, p_meeting_id text, p_servers text[], p_reservation double precision,
-    p_moderator_pw text, p_secret text, p_voice_bridges text[]
-) RETURNS TABLE (claimed boolean, claim meeting) LANGUAGE plpgsql AS $$
-DECLARE
-    found_row meeting;
-    chosen text;
-    bridge text;
-BEGIN
-    SELECT * INTO found_row FROM meeting m WHERE m.tenant = p_tenant AND m.meeting_id = p_meeting_id;
-    IF FOUND THEN
-        RETURN QUERY SELECT false, found_row;
-        RETURN;
-    END IF;
-    PERFORM pg_advisory_xact_lock(5341, 1);
-    SELECT * INTO found_row FROM meeting m WHERE m.tenant = p_tenant AND m.meeting_id = p_meeting_id;
-    IF FOUND THEN
-        RETURN QUERY SELECT false, found_row;
-        RETURN;
-    END IF;
-    SELECT s.id INTO chosen
-      FROM server s
-      LEFT JOIN server_status st ON st.server = s.id
-      LEFT JOIN LATERAL (
-           SELECT sum(m.reservation) AS load FROM meeting m WHERE m.server = s.id AND NOT m.counted
-      ) reserved ON true
-     WHERE s.id = ANY (p_servers)
-       AND NOT EXISTS (SELECT 1 FROM meeting other WHERE other.server = s.id AND other.meeting_id = p_meeting_id)
-     ORDER BY s.load_multiplier * (coalesce(st.load, 0) + coalesce(reserved.load, 0) + p_reservation), random()
-     LIMIT 1;
-    IF chosen IS NULL THEN
-        RETURN;
-    END IF;
-    SELECT candidate INTO bridge
-      FROM unnest(p_voice_bridges) WITH ORDINALITY AS bridges (candidate, place)
-     WHERE NOT EXISTS (SELECT 1 FROM meeting m WHERE m.voice_bridge = candidate)
-     ORDER BY place LIMIT 1;
-    IF bridge IS NULL THEN
-        RAISE EXCEPTION 'no voice bridge is free among % candidates', cardinality(p_voice_bridges);
-    END IF;
-    INSERT INTO meeting (tenant, meeting_id, server, generation, moderator_pw, secret, voice_bridge, reservation)
-    VALUES (p_tenant, p_meeting_id, chosen, nextval('claim_sequence'), p_moderator_pw, p_secret, bridge, p_reservation)
-    RETURNING * INTO found_row;
-    RETURN QUERY SELECT true, found_row;
-END $$;
-
 -- Tells the workers that a meeting is gone: they remember those that they have seen.
 CREATE FUNCTION tell_meeting_gone() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

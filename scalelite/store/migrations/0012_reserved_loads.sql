@@ -41,10 +41,15 @@ BEGIN
     END IF;
 END $$;
 
--- As before, with sums. A server that was marked since, or has no sum yet, is summed in the choosing statement, so that
--- polled and reserved load are of one moment.
+-- Claims a meeting for the least loaded of the servers that may take it, or returns the claim that there is.
+-- One transaction lock, not a lock and a SELECT in one statement: under READ COMMITTED the statement's snapshot would be
+-- older than the wait for the lock, while each statement in a function takes a new one.
+-- A server is passed over that was emptied (a service may know less than a second ago that one is cordoned), that hosts
+-- this id for another tenant, or has a tombstone of it. Ties are broken at random. No row: no server was eligible.
+-- A server that was marked since, or has no sum yet, is summed in the choosing statement, so that polled and reserved
+-- load are of one moment.
 -- Its plans are made once for each connection, maybe while the tables are empty: reading a whole table would look cheap.
-CREATE OR REPLACE FUNCTION claim_meeting(
+CREATE FUNCTION claim_meeting(
     p_tenant uuid, p_meeting_id text, p_servers text[], p_reservation double precision,
     p_moderator_pw text, p_secret text, p_voice_bridges text[]
 ) RETURNS TABLE (claimed boolean, claim meeting) LANGUAGE plpgsql
