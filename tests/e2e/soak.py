@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CLIENTS: Final = 8
 _PAGE_KIB: Final = 4
+_EXPIRES_MS: Final = 20_000
 # What may be held more in the second half than in the first: a share of it, and some that come and go.
 _MAY_RISE: Final = {"memory_kib": (0.1, 0), "descriptors": (0.1, 5), "connections": (0.1, 3), "tasks": (0.1, 5)}
 
@@ -95,13 +96,16 @@ async def _calls(service: Service, number: int, calls: itertools.count[int], pau
 
 
 async def _faults(cluster: Cluster) -> None:
-    """Let one server after another fail for a second."""
+    """Let one server after another fail for a second; what could not be ended expires there, or lists would grow."""
     chance = random.Random(1)
     for server in itertools.cycle(cluster.servers):
         await asyncio.sleep(3)
         server.fail(chance.choice(("hang", "garbage", "close", "status")))
         await asyncio.sleep(1)
         server.heal()
+        for room, meeting in list(server.meetings.items()):
+            if server.rooms.now_ms() - meeting.created_ms > _EXPIRES_MS:
+                server.forget(room)
 
 
 async def _sample(cluster: Cluster, each: Replica, at_s: float, calls: int) -> Sample:
