@@ -21,8 +21,11 @@ SLIDES: Final[dict[str, Any]] = {
     "headers": {"Content-Type": "application/xml"},
     "body": b"<modules/>",
 }
-# Of the pool's check of a connection; and what is written of many creates at once, after they were answered.
-_NOT_COUNTED: Final = re.compile(r"$|UPDATE meeting SET phase = 'running' WHERE generation = ANY")
+# Of the pool's check of a connection; what is written of many creates at once, after they were answered; and what a
+# worker does beside the calls.
+_NOT_COUNTED: Final = re.compile(
+    r"$|UPDATE meeting SET phase = 'running' WHERE generation = ANY|SELECT r\.record_id, r\.pending,"
+)
 
 
 class Log:
