@@ -13,9 +13,9 @@ import io
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scalelite.edge.signature import Credentials
 
 PART: Final = 16 << 20
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
 _CONNECTIONS: Final = 32
 _MOST_DELETED: Final = 1000
 _LAST: Final = "metadata.xml"
@@ -68,6 +68,8 @@ class Objects:
     bucket: str
     credentials: Credentials
     now: Callable[[], datetime]
+    # Of all uploads together: each has a part in memory.
+    _uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     # --- as a storage ------------------------------------------------------------------------------------------------
 
@@ -88,16 +90,11 @@ class Objects:
         return generation
 
     async def _upload_all(self, files: Mapping[str, Path]) -> None:
-        limit, problem = asyncio.Semaphore(_AT_ONCE), ""
-
-        async def upload(key: str, path: Path) -> None:
-            async with limit:
-                await self._upload(key, path)
-
+        problem = ""
         try:
             async with asyncio.TaskGroup() as uploads:
                 for key, path in files.items():
-                    uploads.create_task(upload(key, path))
+                    uploads.create_task(self._upload(key, path))
         except* OSError as failed:
             problem = str(failed.exceptions[0])
         if problem:
@@ -158,21 +155,20 @@ class Objects:
 
     async def _upload(self, key: str, path: Path) -> None:
         """Upload a file, in parts if it is larger than one."""
+        async with self._uploads:
+            await self._upload_now(key, path)
+
+    async def _upload_now(self, key: str, path: Path) -> None:
         with path.open("rb") as file:
-            first = await asyncio.to_thread(file.read, PART)
-            if len(first) < PART:
-                await self.write(key, first)
+            if os.fstat(file.fileno()).st_size < PART:
+                await self.write(key, await asyncio.to_thread(file.read))
                 return
             upload = _text(await self._xml("POST", key, {"uploads": ""}), "UploadId")
             try:
-                etags = [await self._part(key, upload, 1, first)]
-                while part := await asyncio.to_thread(file.read, PART):
-                    etags.append(await self._part(key, upload, len(etags) + 1, part))
-                body = "".join(
-                    f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
-                    for number, etag in enumerate(etags, 1)
-                )
-                whole = f"<CompleteMultipartUpload>{body}</CompleteMultipartUpload>".encode()
+                parts: list[str] = []
+                while etag := await self._part(key, upload, len(parts) + 1, file):
+                    parts.append(f"<Part><PartNumber>{len(parts) + 1}</PartNumber><ETag>{escape(etag)}</ETag></Part>")
+                whole = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>".encode()
                 done = await self._xml("POST", key, {"uploadId": upload}, whole)
             except BaseException:
                 async with self._send("DELETE", key, {"uploadId": upload}, allowed=(204, 404)):
@@ -180,10 +176,15 @@ class Objects:
         if "CompleteMultipartUploadResult" not in str(done.tag):  # this one may fail with the status 200
             raise ObjectsFailed(f"upload of {key}: {_text(done, 'Code')}")
 
-    async def _part(self, key: str, upload: str, number: int, content: bytes) -> str:
+    async def _part(self, key: str, upload: str, number: int, file: BinaryIO) -> str:
+        """Send the next part of a file, of which memory holds no more than that; '' at its end."""
+        if not (content := await asyncio.to_thread(file.read, PART)):
+            return ""
         query = {"partNumber": str(number), "uploadId": upload}
         async with self._send("PUT", key, query, body=content) as answer:
-            return answer.headers.get("ETag", "")
+            if not (etag := answer.headers.get("ETag", "")):
+                raise ObjectsFailed(f"upload of {key}: the part {number} has no ETag")
+            return etag
 
     async def _keys(self, prefix: str) -> AsyncIterator[str]:
         async for page in self._pages({"prefix": prefix}):
