@@ -165,6 +165,8 @@ def read_inventory(settings: Settings, paths: Sequence[str], *, tell_warnings: b
         raise UsageError(
             "no inventory is named", hint=f"give a path, set SCALELITE_INVENTORY, or make {DEFAULT_INVENTORY}"
         )
+    if chosen.count("-") > 1:
+        raise UsageError("standard input can be read once: '-' is named twice", hint="leave one of them out")
     sources: list[Path | Literal["-"]] = ["-" if path == "-" else Path(path) for path in chosen]
     with without_gc():
         try:

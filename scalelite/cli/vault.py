@@ -136,14 +136,17 @@ def _chosen(label: str | None) -> Password:
     fitting = passwords if label is None else [found for found in passwords if found.label == label]
     if len(fitting) != 1:
         labels = ", ".join(found.label or "(none)" for found in passwords)
-        raise UsageError(f"which password to encrypt with is not clear; there are: {labels}", hint="--encrypt-vault-id")
+        raise UsageError(
+            f"which password to encrypt with is not clear; there are: {labels}",
+            hint="name one with --encrypt-vault-id LABEL",
+        )
     return fitting[0]
 
 
 def _vault_text(data: bytes) -> str:
     text = data.decode("utf-8", "replace")
     if not is_vault(text):
-        raise UsageError("is not encrypted")
+        raise UsageError("is not encrypted", hint="see `scalelite vault encrypt`")
     return text
 
 

@@ -109,7 +109,7 @@ def junit(plan: Plan, guards: Sequence[Guard], warnings: Sequence[str], known: K
     body = "".join(f"{case}\n" for case in cases)
     return (
         "<?xml version='1.0' encoding='UTF-8'?>\n"
-        f"<testsuite name='scalelite plan' tests='{len(cases)}' failures='{failures}'>\n{body}</testsuite>\n"
+        f"<testsuite name='scalelite plan' tests='{len(cases)}' failures='{failures}' errors='0'>\n{body}</testsuite>\n"
     )
 
 

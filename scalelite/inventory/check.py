@@ -81,8 +81,8 @@ class Checker:
                 variables = {"vars": members.pop("vars")} if "vars" in members else {}
                 members = self._renderer.value(members, path, mark, self._names)
                 where = Where(path, written, mark)
-                if entry := self._rules.checked(GroupEntry, GroupEntry, {**members, **variables}, where):
-                    entries[name] = entry
+                entry = self._rules.checked(GroupEntry, GroupEntry, {**members, **variables}, where)
+                entries[name] = entry or _members(members)
         groups = read_groups(tree, entries, self._report, paths)
         self._common = groups.common()
         self._names["groups"] = groups.members
@@ -181,11 +181,11 @@ class Checker:
             if state in _STATES:
                 data["state"] = state
             elif state is not BROKEN and state is not None:
-                choices = ", ".join(_STATES)
-                self._rules.wrong("SL116", (*path, "state"), f"must be one of {choices}", tree.marks["state"])
+                what = f"must be one of {', '.join(_STATES)}"
+                self._rules.wrong("SL116", (*path, "state"), what, tree.marks["state"], " Choose one of them.")
             return
         if "state" in tree and OBSERVED.isdisjoint(tree):
-            message = "contradicts `enabled` beside it, which says the same. Keep one of the two."
+            message = "`enabled` beside it says whether the server is enabled, too. Keep one of the two."
             self._report("SL119", (*path, "state"), message, tree.marks["state"], at_key=True)
         if isinstance(enabled, bool):
             data["state"] = "enabled" if enabled else "not enabled"
@@ -274,6 +274,12 @@ class Checker:
     def _keep(self, key: Key, spec: AnySpec, mark: Mark, fields: Mapping[str, Mark]) -> None:
         self.objects[key] = spec
         self.places.put(key, mark, fields)
+
+
+def _members(written: Mapping[str, Any]) -> GroupEntry:
+    """Return whom a group with mistakes names, so that its servers are checked with what it says."""
+    named = {key: written[key] for key in ("servers", "children") if isinstance(written.get(key), Seq)}
+    return GroupEntry(**{key: names for key, names in named.items() if all(isinstance(name, str) for name in names)})
 
 
 def _url_key(url: Any) -> str:

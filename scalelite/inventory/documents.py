@@ -58,7 +58,8 @@ def _at(root: Path, value: Map, start: Mark) -> Map:
 def _is_section(name: str, section: Any, mark: Mark, problems: Report) -> bool:
     known = InventoryFile.model_fields
     if name not in known:
-        message = f"unknown section.{nearest(name, known) or ' Remove it.'} Known: {', '.join(known)}."
+        remedy = nearest(name, known) or " Put free values, and anchors, below vars:."
+        message = f"unknown section.{remedy} Known: {', '.join(known)}."
         problems("SL113", (name,), message, mark, at_key=True)
     elif section is None:
         none = "'{}' if there are none" if name in MANAGED else "its keys below it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
@@ -49,7 +50,8 @@ class Reader:
             data = self._stdin.read(MAX_BYTES + 1) if self._stdin is not None else b""
             return _usable([self._source("-", data, Origin())])
         if not path.is_dir():
-            return _usable([self._file(path, Origin((), path.parent))])
+            # Also a pipe that the shell made: -i <(command).
+            return _usable([self._file(path, Origin((), path.parent), os.O_RDONLY)])
         files = [(name, Origin((), path)) for name in self._sections(path)]
         if not files:
             message = "the folder holds no *.yml or *.yaml file. Write one, or correct the path."
@@ -64,6 +66,7 @@ class Reader:
         for where, folders, files in os.walk(folder, followlinks=True):
             if where != str(folder):
                 self._misplaced(where, folders)
+            self._like_files(where, folders)
             real = os.path.realpath(where)
             skip = {*VARIABLES, *_OTHERS}
             folders[:] = [] if real in seen else sorted(n for n in folders if n not in skip and not n.startswith("."))
@@ -81,6 +84,12 @@ class Reader:
                 message = f"{kind} has no effect here. Move it to the top folder of the inventory."
                 self._report("SL140", (), message, _nowhere(FilePath(where, kind)))
 
+    def _like_files(self, where: str, folders: Sequence[str]) -> None:
+        for name in folders:
+            if FilePath(name).suffix in _SUFFIXES:
+                message = "is a folder, but has the name of a file. Rename it, or put the file there that was meant."
+                self._report("SL101", (), message, _nowhere(FilePath(where, name)))
+
     def _variables(self, folder: FilePath) -> Iterator[tuple[str, FilePath]]:
         """Yield the names of groups or servers, each with a file of its variables: NAME.yml, NAME, or NAME/*.yml."""
         first: dict[str, FilePath] = {}
@@ -95,9 +104,13 @@ class Reader:
             else:
                 yield name, path
 
-    def _file(self, path: FilePath, origin: Origin) -> Source | None:
+    def _file(self, path: FilePath, origin: Origin, flags: int = os.O_RDONLY | os.O_NONBLOCK) -> Source | None:
+        """Read a file; without other `flags`, of a pipe, which no folder should hold, no writer is waited for."""
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+                if flags & os.O_NONBLOCK and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    self._report("SL101", (), "is no regular file. Give a file, or remove it.", _nowhere(path))
+                    return None
                 # Bytes are not read only to be refused; what has no size (a pipe) is read up to the bound.
                 data = file.read(MAX_BYTES + 1) if os.fstat(file.fileno()).st_size <= MAX_BYTES else None
         except OSError as error:

@@ -50,7 +50,8 @@ def _written(path: Path) -> str:
         with path.open("rb") as file:
             return _text(file.read(_MAX_BYTES)).strip()
     except OSError as error:
-        raise PasswordUnavailable(str(path), (error.strerror or type(error).__name__).lower()) from None
+        reason = (error.strerror or type(error).__name__).lower()
+        raise PasswordUnavailable(str(path), f"cannot be read: {reason}") from None
 
 
 def _printed(path: Path, label: str) -> str:

@@ -54,7 +54,7 @@ CODES: Final[dict[str, str]] = {
     "SL141": "A vault cannot be opened: no password is given, none of those that are fits, or it is damaged.",
     "SL142": "A server or a group is named that the inventory does not have, or a pattern that no server matches.",
     "SL143": "Groups contain each other in a circle, so that none of them is the parent.",
-    "SL144": "A value out of a vault or a password file stands where it would be shown, in plans and in listings.",
+    "SL144": "A secret, or a value out of a vault or a password file, stands where plans and listings would show it.",
     "SL145": "A range of servers cannot be read, or makes more than 100,000 of them.",
     "SL146": "A file that a template looks up cannot be read, or is not below the inventory.",
     "SL201": "A playbook is no list of plays, or a file that it includes no list of tasks.",

@@ -92,14 +92,16 @@ class Scope(Mapping[str, Any]):
         if free:
             path = self._renderer.paths.get(mark, path)
         value = self._renderer.value(value, path, mark, self.names)
-        return self._seen(value, hide=free and mark.source.vaulted)
+        return self._seen(value, path, hide=free and mark.source.vaulted)
 
-    def _seen(self, value: Any, *, hide: bool) -> Any:
-        """Return a value as templates see it; `hide` its texts, which stood in a vaulted file."""
+    def _seen(self, value: Any, path: Path, *, hide: bool) -> Any:
+        """Return a value as templates see it; hidden are its texts that are secrets, or stood in a vaulted file."""
+        hide = hide or _is_secret_key(path)
         if isinstance(value, Map):
-            return _Keys({key: self._seen(item, hide=hide) for key, item in value.items()}, self._renderer)
+            seen = {key: self._seen(item, (*path, key), hide=hide) for key, item in value.items()}
+            return _Keys(seen, self._renderer)
         if isinstance(value, Seq):
-            items = [self._seen(item, hide=hide) for item in value]
+            items = [self._seen(item, path, hide=hide) for item in value]
             return _HiddenItems(items) if any(isinstance(item, _HIDDEN) for item in items) else items
         return Hidden(value) if hide and isinstance(value, str) else value
 
@@ -130,10 +132,15 @@ def is_template(value: Any) -> bool:
     return type(value) is str and ("{{" in value or "{%" in value)
 
 
+def _is_secret_key(path: Path) -> bool:
+    """Tell whether a value of an object becomes a secret: a setting never does, whatever its name."""
+    is_setting = path[0] == "cluster" or path[2:3] == ("settings",)
+    return not is_setting and not SECRET_KEYS.isdisjoint(path[2:])
+
+
 def _stays_secret(path: Path) -> bool:
     """Tell whether a value becomes a secret, or a variable: nothing else is hidden in plans and listings."""
-    is_setting = path[0] == "cluster" or path[2:3] == ("settings",)
-    return is_free(path) or (not is_setting and not SECRET_KEYS.isdisjoint(path[2:]))
+    return is_free(path) or _is_secret_key(path)
 
 
 _HIDDEN: Final = (Hidden, _HiddenItems)
@@ -218,7 +225,8 @@ class Renderer:
         """Return a hidden value where a secret may stand; elsewhere it would be shown."""
         if _stays_secret(path):
             return value
-        message = "what comes out of a vault or a password file would be shown here. Write it in clear."
+        what = "a secret, or what comes out of a vault or a password file"
+        message = f"{what}, would be shown here. Write what may be seen."
         self._report("SL144", path, message, mark)
         return BROKEN
 

@@ -62,6 +62,7 @@ _TYPES: Final = {
     "int_from_float": ("a whole number", "Write it without a point", "int"),
     "float_type": ("a number", "Write it without quotes", "float"),
     "tuple_type": ("a list", "Write it as [a, b]", ""),
+    "list_type": ("a list", "Write it as [a, b]", ""),
     "dict_type": ("a mapping", "Write 'key: value' below it", ""),
     "model_type": ("a mapping", "Write 'key: value' below it", ""),
 }

@@ -240,7 +240,8 @@ class RecordingOutput:
         ]
         failures = sum("<failure" in case for case in cases)
         skipped = sum("<skipped" in case for case in cases)
-        head = f'<testsuite name="scalelite playbook" tests="{len(cases)}" failures="{failures}" skipped="{skipped}">'
+        counts = f'tests="{len(cases)}" failures="{failures}" errors="0" skipped="{skipped}"'
+        head = f'<testsuite name="scalelite playbook" {counts}>'
         return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>"])
 
     def _case(self, task: _Recorded, target: str, done: Done, rescued: bool) -> str:

@@ -84,7 +84,7 @@ def test_standard_input_becomes_standard_output(folder: Path) -> None:
     ("arguments", "status", "said"),
     [
         (["view", "--vault-password-file", "old", "file.yml"], 64, "file.yml: is not encrypted"),
-        (["view", "--vault-password-file", "none", "file.yml"], 64, "the vault password of none no such file"),
+        (["view", "--vault-password-file", "none", "file.yml"], 64, "password of none cannot be read: no such file"),
         (["view", "--vault-password-file", "empty", "file.yml"], 64, "the vault password of empty holds no password"),
         (["view", "vault.yml"], 3, "no vault password is given"),
         (["view", "--vault-password-file", "new", "vault.yml"], 3, "vault.yml: none of the vault passwords opens it"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -41,6 +42,10 @@ def _written(case: dict[str, Any]) -> None:
         path.write_bytes(text.encode("utf-8"))
     for name, target in case.get("links", {}).items():
         Path(name).symlink_to(target)
+    for name in case.get("folders", ()):
+        Path(name).mkdir(parents=True)
+    for name in case.get("pipes", ()):
+        os.mkfifo(name)
 
 
 def _loaded(case: dict[str, Any]) -> Inventory:

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from lxml import etree
 
+from tests.junit import junit
 from tests.plan.conftest import CANARY
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def test_several_reports_are_written_at_once(ten: Here) -> None:
     outs = [f"--out={kind}={kind}.out" for kind in ("markdown", "junit", "gitlab-terraform", "json", "text")]
     ten("plan", "inv.yml", *outs, status=5)
     assert json.loads(ten.read("gitlab-terraform.out")) == {"create": 0, "update": 0, "delete": 10}
-    suite = etree.fromstring(ten.read("junit.out").encode())
+    suite = junit(ten.read("junit.out"))
     assert int(suite.get("failures") or 0) == len(suite.findall(".//failure")) > 0
     assert "- server bbb10" in ten.read("markdown.out")
     assert "**Stopped** by guard `removals`" in ten.read("markdown.out")

@@ -8,13 +8,13 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from lxml import etree
 
 from scalelite.core import commands
 from scalelite.errors import ServersBusy, UsageError
 from scalelite.flows import admin
 from scalelite.flows.acting import Acting
 from scalelite.store.specs import Author
+from tests.junit import junit
 from tests.web.conftest import eventually
 
 if TYPE_CHECKING:
@@ -253,5 +253,5 @@ async def test_json_and_junit_say_what_the_text_says(stage: Stage) -> None:
     }  # fmt: skip
     assert document["left_held"] == {name: "cordoned"}
     assert document["tasks"][1]["results"][name]["result"]["msg"] == "no further"
-    suite = etree.fromstring((await stage.run(text, form="junit")).text.encode())
+    suite = junit((await stage.run(text, form="junit")).text)
     assert [case.find("failure") is None for case in suite] == [True, False]
