@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+import threading
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -47,9 +49,6 @@ COMMANDS: Final = {
     "rake": ("rake", "Scalelite's tasks under their old names."),
     "completion": ("completion", "Print what completes commands in a shell."),
 }
-
-# They end with a whole cluster in memory; to take that apart, object by object, would take another 0.05 s.
-LARGE: Final = frozenset({"validate", "plan", "apply", "drift", "export"})
 
 
 class Lazy(click.Group):
@@ -98,12 +97,25 @@ def cli(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; the process ends with the exit status of spec/plan.md."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    status = run(arguments)
-    sys.stdout.flush()
-    if arguments[:1] and arguments[0] in LARGE:
+    _leave(run(arguments))
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without taking the interpreter apart: 0.06 s of a short command, 0.2 s after a large inventory.
+
+    What is registered for the end is run; where threads are left, the interpreter ends as usual.
+    """
+    try:
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = status or 1
+    if threading.active_count() > 1:
+        sys.exit(status)
+    atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter does at its end
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def run(arguments: list[str]) -> int:

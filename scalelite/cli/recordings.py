@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from scalelite.cli.listing import format_option, print_list
-from scalelite.cli.session import actor_option, settings_of_process, with_services
+from scalelite.cli.session import actor_option, settings_of_process, with_connection, with_services
 from scalelite.core import show
 from scalelite.core.listing import Filter, Page
 from scalelite.errors import ScaleliteError, UsageError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scalelite.core.recording import Recording
     from scalelite.flows.importer import Outcome
     from scalelite.flows.services import Services
+    from scalelite.store.db import Connection
 
 T = TypeVar("T")
 HEADS: Final = ("record id", "tenant", "meeting", "name", "state", "protected", "start", "formats")
@@ -45,12 +46,16 @@ def _with_services(use: Callable[[Services], Awaitable[T]], doing: str) -> T:
 
 
 async def _tenant(services: Services, text: str) -> TenantSpec:
+    async with services.database.use() as connection:
+        return await _meant(connection, text)
+
+
+async def _meant(connection: Connection, text: str) -> TenantSpec:
     """Return the tenant that a person means."""
     from scalelite.core.commands import find_tenant  # noqa: PLC0415
     from scalelite.flows.admin import read_live  # noqa: PLC0415
 
-    async with services.database.use() as connection:
-        return find_tenant((await read_live(connection)).declared, text)
+    return find_tenant((await read_live(connection)).declared, text)
 
 
 # --- import ----------------------------------------------------------------------------------------------------------
@@ -128,15 +133,14 @@ def list_(
         page=Page(0, limit),
     )
 
-    async def looking(services: Services) -> tuple[list[Recording], int, dict[UUID, str]]:
+    async def looking(connection: Connection) -> tuple[list[Recording], int, dict[UUID, str]]:
         from scalelite.store import recordings as store  # noqa: PLC0415
 
-        owner = (await _tenant(services, tenant)).id if tenant else None
-        async with services.database.use() as connection:
-            found, total = await store.find_recordings(connection, owner, wanted)
-            return found, total, await store.tenants_by_id(connection)
+        owner = (await _meant(connection, tenant)).id if tenant else None
+        found, total = await store.find_recordings(connection, owner, wanted)
+        return found, total, await store.tenants_by_id(connection)
 
-    found, total, tenants = _with_services(looking, "list")
+    found, total, tenants = with_connection(settings_of_process(), looking, doing="recordings list")
     values = [_plain(each, tenants) for each in found]
     print_list(style, HEADS, [_cells(each, tenants) for each in found], values)
     if total > len(found):

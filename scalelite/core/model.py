@@ -184,9 +184,13 @@ Call = Literal["create", "join"]
 
 
 class Spec(BaseModel):  # noqa: PLW1641 - pydantic makes the hash of what is frozen
-    """Base of what is declared: frozen, strict, no unknown keys, no input in errors (it may be a secret)."""
+    """Base of what is declared: frozen, strict, no unknown keys, no input in errors (it may be a secret).
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+    What validates them is built when it is first needed (40 ms): a command that lists needs none. So defaults are
+    constructed, too.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     def __eq__(self, other: object) -> bool:
         """Compare the fields: pydantic's own, for models that may have more than these, takes three times as long."""
@@ -255,8 +259,8 @@ class TenantSpec(Spec):
     enabled: bool = True
     hosts: HostNames = ()
     secrets: tuple[Secret, ...] = ()
-    limits: Limits = Limits()
-    recordings: Retention = Retention()
+    limits: Limits = Limits.model_construct()
+    recordings: Retention = Retention.model_construct()
     public_url: WebUrl | None = None
     external_voice_bridge: bool = False
     protect: bool = False
@@ -337,7 +341,9 @@ class LoadSpec(Spec):
 
     min_user_count: Count | None = Field(None, description="Users that a young meeting counts at least.", examples=[15])
     join_buffer_minutes: Count | None = Field(None, description="Minutes for which a meeting is young.", examples=[15])
-    weights: LoadWeights = Field(LoadWeights(), description="What one of each adds.", examples=[{"user": 1.0}])
+    weights: LoadWeights = Field(
+        LoadWeights.model_construct(), description="What one of each adds.", examples=[{"user": 1.0}]
+    )
 
 
 class HealthSpec(Spec):
@@ -372,12 +378,12 @@ class ClusterSpec(Spec):
     """Settings of the whole cluster; None: the environment decides (spec/settings.md)."""
 
     name: Text = ""
-    create: CallParams = CallParams()
-    join: CallParams = CallParams()
+    create: CallParams = CallParams.model_construct()
+    join: CallParams = CallParams.model_construct()
     max_meeting_duration: Count | None = None
-    load: LoadSpec = LoadSpec()
-    health: HealthSpec = HealthSpec()
-    size_hint: SizeHint = SizeHint()
+    load: LoadSpec = LoadSpec.model_construct()
+    health: HealthSpec = HealthSpec.model_construct()
+    size_hint: SizeHint = SizeHint.model_construct()
     checksum_algorithm: Algorithm | None = None
 
 

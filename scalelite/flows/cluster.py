@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scalelite.store.specs import Delta
 
 
-NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = Limits.model_construct()
 
 
 @dataclass(frozen=True, slots=True)

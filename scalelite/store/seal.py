@@ -10,15 +10,12 @@ import os
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from scalelite.errors import SecretUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 CLEAR: Final = "clear"
 _PREFIX: Final = "$scalelite$1$"
@@ -30,7 +27,7 @@ class Sealer:
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
         """`keys` are texts with much randomness in them (`openssl rand -base64 32`): they are not stretched."""
-        self._ciphers = {_key_id(key): AESGCM(_derived(key, b"scalelite secrets at rest", 32)) for key in keys}
+        self._ciphers = {_key_id(key): _cipher(key) for key in keys}
         self.key_id = next(iter(self._ciphers), CLEAR)
 
     @property
@@ -58,6 +55,8 @@ class Sealer:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise SecretUnreadable(identity, key_id, missing=True)
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - only where there are keys
+
         try:
             sealed = b64decode(body, validate=True)
             return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], identity.encode()).decode()
@@ -73,7 +72,16 @@ def key_of(stored: str) -> str:
     return stored[len(_PREFIX) :].partition("$")[0] if stored.startswith(_PREFIX) else CLEAR
 
 
+def _cipher(key: str) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - only where there are keys
+
+    return AESGCM(_derived(key, b"scalelite secrets at rest", 32))
+
+
 def _derived(key: str, purpose: bytes, length: int) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=purpose).derive(key.encode())
 
 

@@ -97,12 +97,17 @@ async def load_live(connection: Connection) -> Live:
     if cluster is None:
         raise LookupError("the cluster row is missing; run scalelite db migrate")
     if cluster["from_rev"]:
-        objects[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(cluster["spec"]))
+        objects[Key(Kind.CLUSTER)] = _cluster(cluster["spec"])
     objects.update(_servers(await _rows(connection, _SERVERS + "ORDER BY id"), connection.sealer))
     tenants = await _rows(connection, _TENANTS + "GROUP BY t.id ORDER BY t.name")
     objects.update(_tenants(tenants, connection.sealer))
     objects.update(_settings(await _rows(connection, _SETTINGS + "ORDER BY t.name, s.param")))
     return Live(Declared(objects), cluster["serial"], cluster["uuid"])
+
+
+def _cluster(spec: dict[str, Any]) -> ClusterSpec:
+    """Return the cluster's settings; without any, what validates them need not be built."""
+    return ClusterSpec.model_validate_json(json.dumps(spec)) if spec else ClusterSpec.model_construct()
 
 
 async def _rows(connection: Connection, query: LiteralString, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -165,7 +170,7 @@ async def load_some(connection: Connection, keys: Collection[Key]) -> dict[Key, 
     owners = sorted({*names[Kind.TENANT], *names[Kind.LRS]})
     found: dict[Key, AnySpec] = {}
     if names[Kind.CLUSTER] and (row := (await _rows(connection, "SELECT spec, from_rev FROM cluster"))[0])["from_rev"]:
-        found[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(row["spec"]))
+        found[Key(Kind.CLUSTER)] = _cluster(row["spec"])
     servers = await _rows(connection, _SERVERS + "WHERE id = ANY (%s)", (names[Kind.SERVER],))
     found.update(_servers(servers, connection.sealer))
     tenants = await _rows(connection, _TENANTS + "WHERE t.name = ANY (%s) GROUP BY t.id", (owners,))
@@ -184,7 +189,7 @@ async def load_servers(connection: Connection, server_id: str = "") -> list[Serv
 async def load_cluster(connection: Connection) -> ClusterSpec:
     """Read the cluster's settings alone."""
     rows = await _rows(connection, "SELECT spec FROM cluster")
-    return ClusterSpec.model_validate_json(json.dumps(rows[0]["spec"]))
+    return _cluster(rows[0]["spec"])
 
 
 async def load_facts(connection: Connection) -> Facts:
@@ -224,7 +229,7 @@ async def load_delta(connection: Connection, seen: int) -> Delta:
         cluster = (await _rows(connection, "SELECT spec, from_rev, serial FROM cluster"))[0]
         changed: dict[Key, AnySpec] = {}
         if cluster["from_rev"] > seen:
-            changed[Key(Kind.CLUSTER)] = ClusterSpec.model_validate_json(json.dumps(cluster["spec"]))
+            changed[Key(Kind.CLUSTER)] = _cluster(cluster["spec"])
         servers = await _rows(connection, _SERVERS + "WHERE from_rev > %s", (seen,))
         changed.update(_servers(servers, connection.sealer))
         tenants = await _rows(
