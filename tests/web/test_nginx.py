@@ -32,7 +32,7 @@ error_log stderr warn;
 events {{ worker_connections 64; }}
 http {{
     access_log off;
-    types {{ text/html html; video/mp4 m4v; application/xml xml; application/javascript js; }}
+    types {{ text/html html; text/css css; video/mp4 m4v; application/xml xml; application/javascript js; }}
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -55,7 +55,9 @@ async def nginx(folder: Path, service_port: int, published: Path) -> AsyncIterat
     """Run nginx with the shipped configuration, filled in; yields its port."""
     port = free_port()
     player = folder / "player" / "playback" / "presentation" / "2.3"
-    (player / "static").mkdir(parents=True)
+    for name in ("static", "styles"):
+        (player / name).mkdir(parents=True)
+    (player / "styles" / "player.css").write_text("its style")
     (player / "index.html").write_text("the player")
     (player / "static" / "player.js").write_text("its script")
     filled = SHIPPED.read_text()
@@ -110,6 +112,7 @@ async def test_files_and_the_player_come_through_nginx(house: Theatre) -> None:
         (f"/podcast/{ours}/audio.ogg", b"podcast audio.ogg", "audio/ogg"),
         (f"/playback/presentation/2.3/{ours}", b"the player", "text/html"),
         ("/playback/presentation/2.3/static/player.js", b"its script", "application/javascript"),
+        ("/playback/presentation/2.3/styles/player.css", b"its style", "text/css"),
     ):
         answer = await house.get(path)
         assert (answer.status, answer.body) == (200, body), path
@@ -149,6 +152,7 @@ async def test_every_closed_path_is_the_same_404_through_nginx(house: Theatre) -
                 await assert_nothing(house, f"/static-resource{way}")
             await assert_nothing(house, f"/playback/presentation/2.3/static/../../../..{path}")
     await assert_nothing(house, f"/video/{house.open.record_id}/missing.m4v")
+    await assert_nothing(house, "/playback/presentation/2.3/static/missing.js")
     await assert_nothing(house, f"/video/{house.open.record_id}/css/")
     await assert_nothing(house, f"/static-resource/playback/presentation/2.3/{house.open.record_id}")
 
