@@ -107,7 +107,7 @@ def _add(folder: Path, uploads: Mapping[Track, bytes], disk: Disk) -> None:
 
 async def _folder(proxy: Proxy, caller: Caller, record_id: str) -> str | None:
     """Return where the tracks of this very recording are, if it is the caller's and has the format they belong to."""
-    if not RECORD_ID.fullmatch(record_id):
+    if proxy.services.settings.recording_disabled or not RECORD_ID.fullmatch(record_id):
         return None
     owner = caller.tenant.id if caller.tenant.name else None
     async with proxy.services.database.use() as connection:
