@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -115,14 +116,21 @@ def postgres(postgres_home: Path) -> Iterator[str]:
         yield conninfo
 
 
-@pytest.fixture
-def database(postgres: str) -> Iterator[str]:
-    """A URL of a migrated, empty database of this test's own."""
+@contextmanager
+def fresh_database(postgres: str) -> Iterator[str]:
+    """A URL of a migrated, empty database, dropped in the end."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template")
         yield make_conninfo(postgres, dbname=name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """A URL of a migrated, empty database of this test's own."""
+    with fresh_database(postgres) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture

@@ -320,6 +320,7 @@ def add_listed(text: str) -> list[tuple[str, str]]:
     import uuid  # noqa: PLC0415
 
     from scalelite.core import commands  # noqa: PLC0415
+    from scalelite.core.course import in_turn  # noqa: PLC0415
     from scalelite.inventory.sync_file import listed_servers  # noqa: PLC0415
 
     settings = settings_of_process()
@@ -327,7 +328,7 @@ def add_listed(text: str) -> list[tuple[str, str]]:
     for fields in listed_servers(text):
         drawn = commands.new_server_id(fields["url"], uuid.uuid4, is_hostname=settings.server_id_is_hostname)
         added.append({"id": drawn, **fields})
-    wish = commands.in_turn(*(commands.add_server(fields) for fields in added))
+    wish = in_turn(*(commands.add_server(fields) for fields in added))
     if added:
         carry_out("servers add-all", lambda _: ("", wish), settings=settings)
     return [(fields["url"], fields["id"]) for fields in added]

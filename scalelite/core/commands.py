@@ -7,9 +7,8 @@ say is refused in the same words (spec/cli.md). `flows/admin.py` carries wishes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -29,12 +28,13 @@ from scalelite.core.model import (
     TenantSpec,
     url_key,
 )
-from scalelite.core.plan import Change, Create, Facts, Held, Hold, Remove, Update, in_order
+from scalelite.core.plan import Change, Create, Facts, Hold, Remove, Update, in_order
 from scalelite.core.show import counted
 from scalelite.errors import AlreadyDeclared, Ambiguous, GuardRefused, NotDeclared, SpecRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from pydantic_core import ErrorDetails
@@ -53,68 +53,6 @@ class Known:
 
 
 Wish = Callable[[Known], Iterable[Change | Hold]]
-
-
-class Course:
-    """Decides wishes one after the other, each on what the ones before it make of the cluster; writes nothing."""
-
-    def __init__(self, known: Known) -> None:
-        self._objects = dict(known.declared.objects)
-        self._holds = dict(known.facts.holds)
-        self._changes: dict[Key, Change] = {}
-        self._new_holds: dict[Key, Hold] = {}
-        self.known = Known(replace(known.declared, objects=self._objects), replace(known.facts, holds=self._holds))
-
-    def decide(self, wish: Wish) -> tuple[Change | Hold, ...]:
-        """Return what a wish comes to; one that is refused leaves no trace."""
-        parts = tuple(wish(self.known))
-        for part in parts:
-            if isinstance(part, Hold):
-                self._hold(part)
-            else:
-                self._change(part)
-        return parts
-
-    def _hold(self, hold: Hold) -> None:
-        self._new_holds[hold.key] = hold
-        if hold.after is None:
-            self._holds.pop(hold.key.name, None)
-        else:
-            self._holds[hold.key.name] = Held(hold.after, "", hold.why, _NOW)
-
-    def _change(self, change: Change) -> None:
-        self._changes[change.key] = _merged(self._changes.get(change.key), change)
-        if isinstance(change, Remove):
-            self._objects.pop(change.key, None)
-        else:
-            self._objects[change.key] = change.after
-
-    @property
-    def decided(self) -> tuple[Change | Hold, ...]:
-        """What all of them come to together."""
-        return (*self._changes.values(), *self._new_holds.values())
-
-
-def in_turn(*wishes: Wish) -> Wish:
-    """Wish for several things in one transaction, each decided on what the ones before it make of the cluster."""
-
-    def decide(known: Known) -> Iterable[Change | Hold]:
-        course = Course(known)
-        for wish in wishes:
-            course.decide(wish)
-        return course.decided
-
-    return decide
-
-
-# Of a hold that is not written yet; it begins when it is.
-_NOW: Final = datetime.min.replace(tzinfo=UTC)
-
-
-def _merged(first: Change | None, then: Change) -> Change:
-    if isinstance(first, Create | Update) and isinstance(then, Update):
-        return replace(first, after=then.after)
-    return then
 
 
 # --- who is meant ----------------------------------------------------------------------------------------------------

@@ -45,10 +45,11 @@ async def add_to_tenant(
     services: Services, tenant: TenantSpec, wanted: Filter, *, owner: UUID = SENTINEL_TENANT, dry_run: bool = False
 ) -> int:
     """Give the recordings of `owner`, by default of nobody, that match to a tenant; returns how many."""
-    if tenant.id is None:
+    if tenant.id is None and not dry_run:
         return 0
+    tenant_id = tenant.id or services.new_id()  # one that a dry run predicts has none yet
     async with services.database.use(_LONGEST_S) as connection, db.apply_lock(connection, LOCK_TIMEOUT_S):
-        ids = await store.assign(connection, (tenant.id, tenant.name), wanted, owner=owner, dry_run=dry_run)
+        ids = await store.assign(connection, (tenant_id, tenant.name), wanted, owner=owner, dry_run=dry_run)
         if ids and not dry_run:
             what = f"add-to-tenant {tenant.name}"
             await note_recordings(connection, author(services, what), dict.fromkeys(ids, "update"))

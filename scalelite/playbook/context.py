@@ -57,6 +57,11 @@ class TaskContext:
         seen = await self.look()
         return {**seen, "answered": answered, "online": answered and seen.get("health") == "online"}
 
+    async def expect_meetings(self, most: int) -> None:
+        """Take for granted in check mode what is waited for."""
+        if self.check:
+            await self.world.expect_meetings(self.target, most)
+
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         if not self.check:
@@ -82,6 +87,7 @@ class TaskContext:
             parts = await self.change(commands.set_state(name, "disabled", self.reason), gate)
         meetings = await playbooks.meetings_that(world.services, server=name)
         if self.check or not (parts or meetings):
+            await self.expect_meetings(0)
             return Outcome(bool(parts or meetings), {"meetings": len(meetings)})
         author = playbooks.author(world.actor, self.reason)
         done = await admin.panic(
@@ -100,6 +106,7 @@ class TaskContext:
             services, server=server, tenant=tenant, older_than_s=older_than_s, empty=empty
         )
         if self.check or not meetings:
+            await self.expect_meetings((await self.look()).get("meetings", 0) - len(meetings))
             return Outcome(bool(meetings), {"meetings": len(meetings)})
         ends = await playbooks.end_meetings(services, meetings)
         self.world.forget()
@@ -116,6 +123,7 @@ class TaskContext:
     ) -> Outcome:
         """Give recordings of nobody, or of another tenant, to a tenant."""
         declared = (await self.world.seen(check=self.check)).known.declared
+        to = commands.tenant_of(declared, tenant)
         source = commands.tenant_of(declared, owner).id if owner else SENTINEL_TENANT
         wanted = Filter(
             prefixes=tuple(record_ids) or None,
@@ -124,11 +132,13 @@ class TaskContext:
         )
         count = await library.add_to_tenant(
             self.world.services,
-            commands.tenant_of(declared, tenant),
+            to,
             wanted,
             owner=source or SENTINEL_TENANT,
             dry_run=self.check,
         )
+        if self.check:
+            (await self.world.course()).move_recordings(owner or "", to.name, count)
         self.world.forget()
         return Outcome(count > 0, {"recordings": count})
 

@@ -80,6 +80,9 @@ class Context(Protocol):
     async def poll(self) -> Mapping[str, Any]:
         """Ask the server what runs on it, keep that, and return what is known then."""
 
+    async def expect_meetings(self, most: int) -> None:
+        """In check mode: take for granted from here on that the target has no more meetings than that."""
+
     async def sleep(self, seconds: float) -> None:
         """Wait; not at all in check mode."""
 

@@ -133,7 +133,8 @@ class Runner:
             return [""]
         kind = Kind.SERVER if words.servers else Kind.TENANT
         seen = await self._world.seen(check=self._options.check)
-        return select([str(text) for text in written], kind, seen, self._options.groups, self._options.read_names)
+        patterns = [str(text) for part in written for text in (part if isinstance(part, list) else [part])]
+        return select(patterns, kind, seen, self._options.groups, self._options.read_names)
 
     async def _within(self, play: Play, names: list[str]) -> list[str]:
         if not self._options.limit or names == [""]:

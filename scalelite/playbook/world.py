@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from scalelite.core.commands import Course, Known, state_in
+from scalelite.core.commands import Known, state_in
+from scalelite.core.course import Course
+from scalelite.core.model import Kind
 from scalelite.errors import ScaleliteError, TaskFailed
 from scalelite.flows import admin, playbooks
 from scalelite.flows.acting import Acting
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from scalelite.core.plan import Change, Hold
     from scalelite.flows.playbooks import Seen
     from scalelite.flows.services import Services
+    from scalelite.flows.status import ServerRow
     from scalelite.inventory.vault import Password
     from scalelite.playbook.registry import Target, Waiting
 
@@ -82,6 +85,7 @@ class World:
     _seen_at: float = 0.0
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _course: Course | None = None
+    _left: dict[str, int] = field(default_factory=dict)
     _changes: Together[_Ask] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,7 +100,23 @@ class World:
             if self._seen is None or now - self._seen_at > max_age_s:
                 self._seen = await playbooks.look(self.services)
                 self._seen_at = now
-        return replace(self._seen, known=self._course.known) if check and self._course else self._seen
+            seen = self._seen
+        if not check or self._course is None:
+            return seen
+        rows = {name: self._expected(name, row) for name, row in seen.rows.items()}
+        return replace(seen, known=self._course.known, rows=rows)
+
+    def _expected(self, server: str, row: ServerRow) -> ServerRow:
+        most = self._left.get(server, row.meetings)
+        return row if row.meetings <= most else replace(row, meetings=most)
+
+    async def expect_meetings(self, target: Target, most: int) -> None:
+        """Take for granted in check mode that a server or a tenant has no more meetings than that."""
+        if target.kind == "server":
+            self._left[target.name] = most
+        if target.kind != "cluster":
+            kind = Kind.SERVER if target.kind == "server" else Kind.TENANT
+            (await self.course()).leave_meetings(kind, target.name, most)
 
     def forget(self) -> None:
         """Look anew the next time: something has changed."""

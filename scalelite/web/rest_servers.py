@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.core import commands
+from scalelite.core.course import in_turn
 from scalelite.errors import SpecRefused
 from scalelite.flows import management
 from scalelite.flows import poll as poller
@@ -62,7 +63,7 @@ async def update_server(call: Call) -> Answer:
     wishes = [commands.update_server(call.params.id, fields)]
     if new.state:
         wishes.append(commands.set_state(call.params.id, _STATES[new.state], new.reason))
-    await call.change("updateServer", commands.in_turn(*wishes))
+    await call.change("updateServer", in_turn(*wishes))
     return 200, _server(await management.server(call.services, call.params.id), call)
 
 

@@ -23,14 +23,42 @@ from tests.web.conftest import Cluster, cluster
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from scalelite.playbook.output import Ended, Output
     from scalelite.playbook.tasks import Done
+    from scalelite.store.db import Connection
 
 __all__ = ["Cluster", "Stage", "cluster", "stage"]
 
 SHIPPED = Path(__file__).parents[2] / "playbooks"
+
+
+class Killed(BaseException):
+    """What a run that is killed at a task ends with."""
+
+
+class Death:
+    """Kills a run as it begins its n-th task (0: never); as of kill -9, Postgres only sees its connection gone."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.has_come = False
+        self.connection: Connection | None = None
+
+    def look(self) -> None:
+        self.left -= 1
+        if not self.left and self.connection:
+            self.has_come = True
+            self.connection.pgconn.finish()
+            raise Killed
+
+    async def __aenter__(self) -> None:
+        return
+
+    async def __aexit__(self, *error: object) -> None:
+        if self.has_come:
+            raise Killed from None
 
 
 @dataclass
@@ -53,7 +81,8 @@ class Told:
 class Events(TextOutput):
     """Text, and each task with the statuses of its targets."""
 
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, masker: Masker, begun: Callable[[], None]) -> None:
+        self.begun = begun
         self.lines: list[str] = []
         self.events: list[tuple[str, dict[str, str]]] = []
         super().__init__(self.lines.append, masker, diff=True)
@@ -61,6 +90,7 @@ class Events(TextOutput):
     def task(self, task: Any, *, handler: bool) -> None:
         super().task(task, handler=handler)
         self.events.append((task.name, {}))
+        self.begun()
 
     def result(self, target: str, done: Done, *, rescued: bool) -> None:
         super().result(target, done, rescued=rescued)
@@ -93,18 +123,21 @@ class Stage:
         resume: bool = False,
         form: str = "",
         check: bool = False,
+        killed_at: int = 0,
         **options: Any,
     ) -> Told:
-        """Run a playbook, a text or a file."""
+        """Run a playbook, a text or a file; one that is killed at its n-th task raises Killed."""
         path = playbook if isinstance(playbook, Path) else self.write(playbook, name)
         masker = Masker()
         templates = Templates(Lookups(Environment(self.environment, masker.hide), VAULTS), VAULTS, masker.hide)
         book = load_playbook([path], MODULES, templates, VAULTS)
         services = await self.cluster.poller()
-        events = Events(masker)
+        death = Death(killed_at)
+        events = Events(masker, death.look)
         said: list[str] = []
         output: Output = RecordingOutput(said.append, said.append, masker, form) if form else events
-        async with services.database.dedicated() as connection:
+        async with death, services.database.dedicated() as death.connection:
+            connection = death.connection
             begin = Journal.resume if resume else Journal.begin
             journal = None if check else await begin(services, connection, Asked(path.name, book.digest))
             reason = name_of_run(path.name, journal.run if journal else 0)

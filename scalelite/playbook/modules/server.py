@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import Field
 
 from scalelite.core import commands
+from scalelite.core.course import in_turn
 from scalelite.core.holds import is_of_playbook
 from scalelite.core.model import Multiplier, Secret, State, Text
 from scalelite.errors import GuardRefused, TaskFailed
@@ -51,7 +52,7 @@ async def _server(args: ServerArgs, context: Context) -> Outcome:
     if not wishes:
         raise TaskFailed("server: nothing is asked for", hint="give state, load_multiplier, tag or secret")
     takes_out = args.state in {"cordoned", "disabled", "absent"}
-    parts = await context.change(commands.in_turn(*wishes), Waiting(args.timeout) if takes_out else None)
+    parts = await context.change(in_turn(*wishes), Waiting(args.timeout) if takes_out else None)
     return outcome(parts, state=args.state)
 
 

@@ -46,7 +46,7 @@ class TenantArgs(Args):
     id: Annotated[UUID, BeforeValidator(_uuid)] | None = Field(
         None, description="The UUID of a new one.", examples=[None]
     )
-    enabled: bool | None = Field(None, description="Whether it may make new meetings.", examples=[False])
+    enabled: bool | None = Field(None, description="Whether its calls are served; all fail if not.", examples=[False])
     secrets: Annotated[tuple[Secret, ...], Many] | None = Field(
         None, description="Its secrets, the first for new links.", examples=[["{{ lookup('env', 'S') }}"]]
     )

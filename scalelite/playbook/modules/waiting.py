@@ -53,6 +53,8 @@ async def _wait_for(args: WaitArgs, context: Context) -> Outcome:
     while True:
         seen = await (context.poll() if of_server else context.look())
         missing = [name for name, value in wanted.items() if not _met(name, value, seen)]
+        if context.check and args.meetings is not None:
+            await context.expect_meetings(args.meetings)
         if not missing or context.check:
             return Outcome(data=seen)
         left = deadline - context.now_s()
