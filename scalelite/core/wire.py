@@ -36,7 +36,8 @@ _HASHES: Final = {
 }
 _BY_NAME: Final = dict(_HASHES.values())
 _UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*")
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+# What no server takes in an id (control characters), or could tell us again in XML.
+_NOT_IN_IDS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -129,7 +130,7 @@ def meeting_id(params: Mapping[str, str]) -> str:
     value = params.get("meetingID", "")
     if not value.strip(" "):
         raise MissingMeetingId
-    if len(value) > 256 or "," in value or _CONTROL.search(value):
+    if len(value) > 256 or "," in value or _NOT_IN_IDS.search(value):
         raise InvalidParameter("The meeting ID must have 1 to 256 characters, without commas and control characters.")
     return value
 
@@ -153,9 +154,21 @@ class Reply:
         return self.root.findtext(name) or ""
 
 
+# In UTF-8. BigBlueButton escapes no more than five characters of names and metadata, which are the callers'.
+_NOT_XML: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
+
+
 def parse_reply(body: bytes) -> Reply:
-    """Read a server's answer; raises UselessAnswer for what is no BigBlueButton answer (HTML, cut off, with a DTD)."""
-    root = parse_xml(body)
+    """Read a server's answer; raises UselessAnswer for what is no BigBlueButton answer (HTML, cut off, with a DTD).
+
+    Characters that XML cannot hold become U+FFFD: one name must not make all meetings of a server unreadable.
+    """
+    try:
+        root = parse_xml(body)
+    except UselessAnswer:
+        if (cleaned := _NOT_XML.sub("\ufffd".encode(), body[: MAX_ANSWER_BYTES + 1])) == body:
+            raise
+        body, root = cleaned, parse_xml(cleaned)
     code = root.findtext("returncode")
     if root.tag != "response" or code not in {"SUCCESS", "FAILED"}:
         raise UselessAnswer

@@ -323,8 +323,24 @@ def oddly_quoted(text: str, seed: int) -> str:
     )
 
 
+@pytest.mark.shows("issue D: hostile requests", "PO-12", "CR-10")
+@pytest.mark.parametrize("character", ["\0", "\x0b", "\ufffe", "\uffff"])
+async def test_what_xml_cannot_hold_hides_no_meeting_of_its_server(cluster: Cluster, character: str) -> None:
+    service = await cluster.start(1)
+    await service.create("room-1", tenant="tenant2")
+    made = await service.create("room-2", name=f"a{character}b", meta_note=character, moderatorPW="mp")
+    assert made.succeeded
+    await service.follow((await service.join("room-2", fullName=f"c{character}d", password="mp")).location)
+    info = await service.about("getMeetingInfo", "room-2")
+    assert (info.text("meetingName"), info.text("attendees/attendee/fullName")) == ("a\ufffdb", "c\ufffdd")
+    assert (await service.call("getMeetings", tenant="tenant2")).meeting_ids == ["room-1"]
+    assert not (await cluster.poll()).failed
+
+
 @pytest.mark.shows("bbb-api: checksum")
-@pytest.mark.parametrize("value", ["%00", "a%00b", "%0a", "%ff", "%ed%a0%80", "%c0%af", "%", "%zz", "a%2Cb"])
+@pytest.mark.parametrize(
+    "value", ["%00", "a%00b", "a%c2%85b", "ab%ef%bf%bf", "%0a", "%ff", "%ed%a0%80", "%c0%af", "%", "%zz", "a%2Cb"]
+)
 async def test_ids_of_odd_bytes_are_no_ids(cluster: Cluster, value: str) -> None:
     service = await cluster.start(1)
     for call in ("create", "join", "isMeetingRunning", "getMeetingInfo", "end", "sendChatMessage"):
