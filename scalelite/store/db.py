@@ -150,6 +150,8 @@ async def translated() -> AsyncIterator[None]:
         if isinstance(error, pg.LockNotAvailable):
             raise
         raise DatabaseAway(f"Postgres is away: {first_line(error)}", hint="check DATABASE_URL and the server") from None
+    except pg.IdleInTransactionSessionTimeout:  # this process was stopped for a while, or Postgres's clock has stepped
+        raise DatabaseAway("Postgres has closed a connection that waited for us") from None
     except pg.ReadOnlySqlTransaction:
         raise DatabaseAway("this Postgres takes no writes now", hint="it may be a standby; see DATABASE_URL") from None
     except pg.UndefinedTable:

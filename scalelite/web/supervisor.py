@@ -74,7 +74,7 @@ class Supervisor:
             self._children = [self._start(program) for program in self.programs]
             while not self._stopping:
                 connection.wait([woken, *(child.process.sentinel for child in self._children)])
-                self._replace_dead()
+                self._replace_dead(woken)
         finally:
             self._stop_all()
             signal.set_wakeup_fd(old_wakeup)
@@ -91,7 +91,8 @@ class Supervisor:
         process.start()
         return _Running(program, process, time.monotonic(), short_lives)
 
-    def _replace_dead(self) -> None:
+    def _replace_dead(self, woken: int) -> None:
+        """Start again what has died, a moment later where it does so at its start; a signal is not kept waiting."""
         for place, child in enumerate(self._children):
             if self._stopping or child.process.is_alive():
                 continue
@@ -99,7 +100,8 @@ class Supervisor:
             short = time.monotonic() - child.started < _SHORT_LIFE_S
             if short and child.program.vital and child.short_lives + 1 >= _SHORT_LIVES:
                 raise ScaleliteError(f"{child.program.name} ends again and again at its start", hint="its log says why")
-            time.sleep(_RESTART_S if short else 0)
+            if short and connection.wait([woken], _RESTART_S):
+                return
             self._children[place] = self._start(child.program, child.short_lives + 1 if short else 0)
 
     def _stop_all(self) -> None:
