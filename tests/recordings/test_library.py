@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ from scalelite.core.model import TenantSpec
 from scalelite.errors import DatabaseAway
 from scalelite.flows import importer, library
 from scalelite.store import recordings as store
+from tests.command import run
 from tests.recordings.conftest import ALL_STATES, MANY_STEPS, FaultyDisk, recorded
 from tests.web.conftest import eventually
 
@@ -141,6 +143,37 @@ async def test_recordings_are_pruned_by_their_tenants_age_alone(desk: Desk) -> N
     assert (status, out) == (0, "1 recording deleted.\n")
     assert len(await desk.listed(Filter())) == 4
     assert not [path for path in desk.files("published") if old in path]
+
+
+@pytest.mark.shows("RE-6", "recordings: retention", "recordings: shown by plan")
+async def test_how_long_a_tenant_keeps_recordings_is_said_in_its_inventory(desk: Desk) -> None:
+    inventory = desk.folder / "inventory"
+    inventory.mkdir()
+    environment = {**os.environ, **desk.environment(), "DATABASE_URL": desk.conninfo, "ACME": "the-secret-of-acme"}
+
+    def says(days: int, *arguments: str) -> str:
+        secrets = "[\"{{ lookup('env', 'ACME') }}\"]"
+        text = f"tenants:\n  acme:\n    secrets: {secrets}\n    recordings: {{keep_days: {days}}}\n"
+        (inventory / "tenants.yml").write_text(text)
+        done = run([*arguments, str(inventory)], folder=desk.folder, environment=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    await asyncio.to_thread(says, 400, "apply", "-y")
+    owner = next(owner for owner, name in (await owners(desk)).items() if name == "acme")
+    end_ms = desk.services.now_ms() - 300 * DAY_MS
+    desk.send(recorded(start_ms=end_ms - 60_000, end_ms=end_ms, metadata={"tenant-id": str(owner)}))
+    await desk.run()
+    assert await library.expired(desk.services) == []
+    plan = await asyncio.to_thread(says, 200, "plan")
+    assert re.search(r"recordings.*400.*200", plan), plan
+    await asyncio.to_thread(says, 200, "apply", "-y")
+    assert await library.expired(desk.services) == [("acme", recorded(start_ms=end_ms - 60_000).record_id)]
+
+
+async def owners(desk: Desk) -> dict[uuid.UUID, str]:
+    async with desk.services.database.use() as connection:
+        return await store.tenants_by_id(connection)
 
 
 @pytest.mark.shows("recordings: update")

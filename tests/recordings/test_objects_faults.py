@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from scalelite.core.tracks import Track, read_tracks
-from scalelite.errors import DatabaseAway, RecordingNotFound
+from scalelite.errors import DatabaseAway, RecordingNotFound, RecordingNotMoved
 from scalelite.flows import generations, importer, recordings, tracks
 from tests.recordings.conftest import MANY_STEPS, recorded
 from tests.recordings.object_storage import between, content, keys, place, variables, with_bucket
@@ -222,3 +222,40 @@ async def test_subtitles_that_are_put_while_an_import_runs_are_kept(desk: Desk, 
         if not wire.was_reached:
             break
     assert step > 10
+
+
+@pytest.mark.shows("recordings: S3", "RE-2")
+async def test_imports_of_one_recording_at_once_leave_one_whole(desk: Desk, s3: str) -> None:
+    services = await with_bucket(desk, s3)
+    other = await desk.open(**variables(s3))
+    for _ in range(3):
+        archives = [send(desk, version).rename(desk.spool / f"{version}.tar") for version in range(4)]
+        importing = [
+            importer.import_archive(importing, archive)
+            for archive, importing in zip(archives, (services, other, services, other), strict=True)
+        ]
+        outcomes = await asyncio.gather(*importing)
+        assert all(outcome and outcome.imported for outcome in outcomes), outcomes
+        assert await shown(desk, services)
+        await clean(desk, services)
+
+
+@pytest.mark.shows("recordings: S3", "RE-5", "issue F: fault injection of publish and delete")
+@pytest.mark.parametrize("after", [False, True], ids=["not done", "done and not answered"])
+async def test_a_deletion_whose_requests_fail_is_finished_by_the_repair(
+    desk: Desk, s3: str, wire: Between, after: bool
+) -> None:
+    services = await with_bucket(desk, s3)
+    through = await desk.open(**variables(wire.address))
+    for step in range(MANY_STEPS):
+        send(desk, step)
+        await desk.run(services)
+        wire.expect(step, after=after, status=500)
+        with suppress(RecordingNotMoved):
+            await recordings.delete(through, None, [ID])
+        assert await shown(desk, services) is None
+        await recordings.repair(services)
+        assert await keys(services) == []
+        if not wire.was_reached:
+            break
+    assert step > 4

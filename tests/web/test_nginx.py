@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import os
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
 
+from scalelite.flows import tokens
+from scalelite.sim import write_archive
+from tests.recordings.conftest import recorded
 from tests.web.conftest import DOMAIN, eventually
 from tests.web.test_playback import FORMATS, THEIRS, assert_nothing, paths, sent, theatre
 
@@ -169,3 +173,17 @@ async def test_what_is_unpublished_is_gone_through_nginx(house: Theatre) -> None
             for path in paths(what, name):
                 await assert_nothing(house, path, headers=cookies[name])
                 await assert_nothing(house, path, host=THEIRS)
+
+
+@pytest.mark.shows("recordings: import over HTTP", "issue F: nginx")
+async def test_archives_are_sent_through_nginx(house: Theatre, tmp_path: Path) -> None:
+    token = await tokens.add(house.cluster.connection, "sender", "import", "tests")
+    large = {f"podcast/{recorded(9).record_id}/large.bin": bytes(3 << 20)}
+    archive = write_archive(recorded(9), tmp_path / "elsewhere", ("podcast",), replaced=large).read_bytes()
+    body: Any = io.BytesIO(archive)
+    sent = await house.service.send(
+        "/scalelite/api/recordings", method="POST", headers={"Authorization": f"Bearer {token}"}, body=body
+    )
+    assert sent.status == 202
+    (kept,) = (tmp_path / "spool").glob("*.tar")
+    assert kept.read_bytes() == archive

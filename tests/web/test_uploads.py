@@ -10,6 +10,7 @@ import pytest
 from scalelite.flows import importer, tokens
 from scalelite.sim import write_archive
 from tests.recordings.conftest import environment, recorded
+from tests.recordings.test_full_disk import small
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +66,20 @@ async def test_an_upload_that_breaks_off_leaves_nothing(cluster: Cluster, tmp_pa
             return
         await asyncio.sleep(0.01)
     raise AssertionError("the part stays")
+
+
+@pytest.mark.needs("mount -t tmpfs")
+@pytest.mark.shows("recordings: import over HTTP", "recordings: nothing is lost", "issue F: a disk that is full")
+async def test_an_archive_that_does_not_fit_is_refused_and_can_be_sent_again(cluster: Cluster, tmp_path: Path) -> None:
+    service = await cluster.start(1, environment=environment(tmp_path))
+    token = await tokens.add(cluster.connection, "sender", "import", "tests")
+    large = {f"podcast/{recorded().record_id}/large.bin": bytes(64 << 10)}
+    archive = write_archive(recorded(), tmp_path / "elsewhere", ("podcast",), replaced=large).read_bytes()
+    with small(tmp_path / "spool") as ballast:
+        refused = await send(service, archive, token)
+        assert (refused.status, b"again" in refused.body) == (507, True)
+        assert [path.name for path in ballast.parent.iterdir()] == [ballast.name]
+        ballast.unlink()
+        assert (await send(service, archive, token)).status == 202
+        (outcome,) = await importer.import_waiting(await cluster.poller(), settled_s=-60)
+        assert outcome.imported
