@@ -47,19 +47,28 @@ def listen(host: str, port: int) -> socket.socket:
         raise
 
 
-def refuse_newcomers(listener: socket.socket) -> None:
+def refuse_newcomers(listener: socket.socket) -> bool:
     """Drop the packets that ask for a connection, in all processes that share the socket and for good.
 
-    Whoever sent one asks again after a second, when the socket is closed, and is refused.
+    Whoever sent one asks again after a second, when the socket is closed, and is refused. Says whether the system lets
+    this process do so: sandboxes may keep socket filters from ordinary users, and other systems have none.
     """
+    if sys.platform != "linux":
+        return False
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _NO_SYN))
     packed = struct.pack("HP", len(_NO_SYN), ctypes.addressof(program))
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, packed)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, packed)
+    except OSError:
+        return False
+    return True
 
 
 async def until_nobody_connects(listener: socket.socket) -> None:
     """Wait until those who had begun to connect are accepted: closing the socket resets them."""
     await asyncio.sleep(_CONNECT_S)
+    if sys.platform != "linux":
+        return
     deadline = asyncio.get_running_loop().time() + _QUEUE_S
     while asyncio.get_running_loop().time() < deadline:
         info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import signal
 from functools import partial
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from scalelite.settings import Settings
 
+log = logging.getLogger(__name__)
+
 # Every call ends within 9 s (spec/operations.md), so what is under way at a stop can end.
 _DRAIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.05
@@ -44,7 +47,8 @@ def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
 
 def _let_go(listener: socket.socket) -> None:
     """Refuse new connections from here on; the workers see to those that are on their way."""
-    refuse_newcomers(listener)
+    if not refuse_newcomers(listener):
+        log.info("this system turns nobody away at the socket: who connects at this moment may be cut off")
     listener.close()
 
 

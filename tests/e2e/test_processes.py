@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scalelite.errors import ScaleliteError
+from scalelite.web.listener import listen, refuse_newcomers
 from scalelite.web.supervisor import Program, Supervisor
 
 if TYPE_CHECKING:
@@ -148,6 +149,16 @@ async def test_a_stop_under_load_loses_no_call(database: str) -> None:
         assert await asyncio.to_thread(service.wait, 5) == 0
         assert len(outcomes) > 100
         assert set(outcomes) == {"HTTP/1.1 200 OK", "refused"}
+
+
+@pytest.mark.shows("operations: SIGTERM", "issue A: as an ordinary user")
+def test_a_stop_goes_on_where_the_system_allows_no_socket_filter() -> None:
+    """As in sandboxes that let root alone have one: there the whole stop failed."""
+    lock_filter = 44  # Linux's SO_LOCK_FILTER: no other one may be attached from here on
+    with listen("127.0.0.1", 0) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, lock_filter, 1)
+        assert not refuse_newcomers(listener)
+        socket.create_connection(listener.getsockname(), timeout=10).close()
 
 
 def end_at_once() -> None:
