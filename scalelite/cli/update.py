@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +14,17 @@ from typing import TYPE_CHECKING
 import click
 
 from scalelite.cli.session import confirmed, read_inventory
-from scalelite.core.model import MASK, Kind, secrets_of
+from scalelite.core.model import MASK, ServerSpec, SettingSpec, TenantSpec, secrets_of
 from scalelite.core.plan import diff
 from scalelite.errors import InventoryInvalid, UpdateImpossible, UsageError
+from scalelite.inventory.proof import is_proved_by_parts
 from scalelite.inventory.update import update
 from scalelite.inventory.write import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from scalelite.core.model import Declared
+    from scalelite.core.model import AnySpec, Declared, Secret
     from scalelite.inventory.load import Inventory
     from scalelite.inventory.update import Protect, Update
     from scalelite.settings import Settings
@@ -43,7 +45,7 @@ def bring_home(settings: Settings, paths: Sequence[str], live: Declared, protect
     click.echo(_masked("".join(_differences(found)), loaded, live), nl=False)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    _prove(settings, paths, found, live)
+    _prove(settings, paths, found, loaded, live)
     if ask:
         if not sys.stdin.isatty():
             raise UsageError("nobody is there to confirm", hint="give --yes to write without asking")
@@ -65,39 +67,67 @@ def _differences(found: Update) -> Iterator[str]:
 
 def _masked(text: str, loaded: Inventory, live: Declared) -> str:
     """Take every secret out of a text that is shown; the longer ones first, since one may hold another."""
-    objects = [*loaded.wanted.objects.items(), *live.objects.items()]
-    specs = (spec for key, spec in objects if key.kind is not Kind.SETTING)  # most of them, and they have none
-    secrets = {secret.reveal() for spec in specs for secret in secrets_of(spec)}
-    for secret in sorted((secret for secret in secrets if secret in text), key=len, reverse=True):
-        text = text.replace(secret, MASK) if secret else text
+    specs = [*loaded.wanted.objects.values(), *live.objects.values()]
+    secrets = {secret.reveal() for spec in specs for secret in _secrets_of(spec)}
+    # Not each of 20,000 secrets is looked for in the text, but each piece of the text that is as long as some of them.
+    found = {
+        piece
+        for length in {len(secret) for secret in secrets if secret}
+        for at in range(len(text) - length + 1)
+        if (piece := text[at : at + length]) in secrets
+    }
+    for secret in sorted(found, key=len, reverse=True):
+        text = text.replace(secret, MASK)
     return text
 
 
-def _prove(settings: Settings, paths: Sequence[str], found: Update, live: Declared) -> None:
+def _secrets_of(spec: AnySpec) -> Iterable[Secret]:
+    """Return the secrets of an object; what is true of any value takes ten times as long to find them."""
+    match spec:
+        case ServerSpec():
+            return spec.secret, spec.previous_secret
+        case TenantSpec():
+            return spec.secrets
+        case SettingSpec():
+            return ()
+    return secrets_of(spec)
+
+
+# --- proof -----------------------------------------------------------------------------------------------------------
+
+
+def _prove(settings: Settings, paths: Sequence[str], found: Update, loaded: Inventory, live: Declared) -> None:
     """Edit a copy and plan it; raises UpdateImpossible unless the plan is empty."""
-    with ExitStack() as stack:
-        copies = [_copied(Path(path), found, stack) for path in paths]
-        try:
-            wanted = read_inventory(settings, [str(copy) for copy in copies], tell_warnings=False).wanted
-        except InventoryInvalid as error:
-            first = error.problems[0].text(caret=False)  # type: ignore[attr-defined]
-            raise UpdateImpossible(f"the edited copy would not load: {first}") from None
+    if is_proved_by_parts(found, loaded.wanted, live, partial(_of_copy, settings, paths)):
+        return
+    try:
+        wanted = _of_copy(settings, paths, found.files)
+    except InventoryInvalid as error:
+        first = error.problems[0].text(caret=False)  # type: ignore[attr-defined]
+        raise UpdateImpossible(f"the edited copy would not load: {first}") from None
     if left := diff(live, wanted).changes:
         addresses = ", ".join(change.key.address for change in left[:3])
         raise UpdateImpossible(f"the edited copy would still differ in {len(left)} objects ({addresses})")
 
 
-def _copied(path: Path, found: Update, stack: ExitStack) -> Path:
+def _of_copy(settings: Settings, paths: Sequence[str], texts: Mapping[str, str | None]) -> Declared:
+    """Load a copy of the inventories with these texts in place of theirs; raises InventoryInvalid."""
+    with ExitStack() as stack:
+        copies = [_copied(Path(path), texts, stack) for path in paths]
+        return read_inventory(settings, [str(copy) for copy in copies], tell_warnings=False).wanted
+
+
+def _copied(path: Path, texts: Mapping[str, str | None], stack: ExitStack) -> Path:
     """Copy an inventory with its edits: a folder to a place of its own, a file beside itself, for its lookups."""
     if not path.is_dir():
         copy = path.with_name(f".{path.name}.update.yml")
         stack.callback(copy.unlink, missing_ok=True)
-        text = found.files.get(str(path))
+        text = texts.get(str(path))
         write_whole(copy, path.read_text(encoding="utf-8") if text is None else text, private=True)
         return copy
     copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scalelite-"))) / path.name
     shutil.copytree(path, copy)
-    for name, text in found.files.items():
+    for name, text in texts.items():
         if Path(name).is_relative_to(path):
             place = copy / Path(name).relative_to(path)
             if text is None:

@@ -19,7 +19,7 @@ from ruamel.yaml.events import (
 from scalelite.inventory.parse import events, is_refused_colon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @dataclass(eq=False, slots=True)
@@ -108,13 +108,16 @@ def hunks(text: str, splices: Iterable[Splice]) -> list[Hunk]:
             groups.append((first, max(last, end), [*parts, splice]))
         else:
             groups.append((start, end, [splice]))
-    return [_hunk(text, *group) for group in groups]
+    return list(_hunks(text, groups))
 
 
-def _hunk(text: str, start: int, end: int, splices: list[Splice]) -> Hunk:
-    part = text[start:end]
-    moved = [Splice(splice.start - start, splice.end - start, splice.text) for splice in splices]
-    return Hunk(text.count("\n", 0, start) + 1, part, spliced(part, moved))
+def _hunks(text: str, groups: Iterable[tuple[int, int, list[Splice]]]) -> Iterator[Hunk]:
+    line, counted = 1, 0
+    for start, end, splices in groups:
+        line += text.count("\n", counted, start)
+        counted = start
+        moved = [Splice(splice.start - start, splice.end - start, splice.text) for splice in splices]
+        yield Hunk(line, text[start:end], spliced(text[start:end], moved))
 
 
 def _line_end(text: str, offset: int) -> int:

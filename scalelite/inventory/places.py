@@ -31,6 +31,10 @@ class Places(Mapping[tuple[Key, str], Place]):
         """Return the mark of an object and those of its fields."""
         return self._marks[key]
 
+    def owners(self) -> Iterator[tuple[Key, Mark]]:
+        """Yield the servers and tenants with their marks."""
+        return ((key, mark) for key, (mark, _) in self._marks.items() if key.kind in {Kind.SERVER, Kind.TENANT})
+
     def files(self) -> dict[Key, str]:
         """Return the file in which each object stands."""
         return {key: mark.source.path for key, (mark, _) in self._marks.items()}

@@ -16,8 +16,10 @@ from pydantic import BaseModel
 
 from scalelite.core.align import settled
 from scalelite.core.model import SECTION_OF, SENTINEL_TENANT, Declared, Key, Kind, Secret, ServerSpec, TenantSpec
+from scalelite.core.plan import owner
 from scalelite.inventory import dump
 from scalelite.inventory.dump import Tree, Written
+from scalelite.inventory.extract import Extract, extracts
 from scalelite.inventory.layout import Hunk, Layout, Node, Splice, hunks, spliced
 from scalelite.inventory.load import without_gc
 from scalelite.inventory.places import Places
@@ -39,13 +41,16 @@ _HOST_VARS: Final = "host_vars"
 class Update:
     """The new texts of files, by path (None: the file goes), and the lines that change.
 
-    `notes` are worth saying, `problems` cannot be written.
+    `notes` are worth saying, `problems` cannot be written. `extracts` are the texts, before and after, of the entries
+    of these servers and tenants, `concerned`, where others were left out of them.
     """
 
     files: Mapping[str, str | None]
     hunks: Mapping[str, Sequence[Hunk]]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    extracts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    concerned: frozenset[Key] = frozenset()
 
 
 def update(inventory: Inventory, live: Declared, protect: Protect, folders: Iterable[FilePath]) -> Update:
@@ -53,14 +58,27 @@ def update(inventory: Inventory, live: Declared, protect: Protect, folders: Iter
 
     `protect` says how new secrets are written, `folders` which of the inventory's paths are some.
     """
-    editor = _Editor(inventory, live, protect, frozenset(folders))
     with without_gc():
-        for key, before, after in _differences(inventory.wanted, live):
+        differences = list(_differences(inventory.wanted, live))
+        editor = _Editor(inventory, live, protect, frozenset(folders), _concerned(differences))
+        for key, before, after in differences:
             editor.edit(key, before, after)
         return editor.done()
 
 
-def _differences(wanted: Declared, live: Declared) -> Iterator[tuple[Key, AnySpec | None, AnySpec | None]]:
+Difference = tuple[Key, "AnySpec | None", "AnySpec | None"]
+
+
+def _concerned(differences: Sequence[Difference]) -> frozenset[Key] | None:
+    """Return the servers and tenants that are edited; None where one comes or goes, which concerns its section."""
+    if not differences:
+        return None
+    owners = {owner(key) for key, _, _ in differences}
+    comes_or_goes = any(key in owners and (before is None or after is None) for key, before, after in differences)
+    return None if comes_or_goes else frozenset(owners)
+
+
+def _differences(wanted: Declared, live: Declared) -> Iterator[Difference]:
     """Yield what an inventory says otherwise than what is live; settings and LRS of a whole tenant go with it."""
     for key in sorted(wanted.objects.keys() | live.objects.keys()):
         before, after = wanted.objects.get(key), live.objects.get(key)
@@ -91,9 +109,10 @@ def _leaves(value: Any, path: Parts = ()) -> dict[Parts, Any]:
 
 @dataclass(slots=True)
 class _File:
-    """A file that is edited."""
+    """A file that is edited: what is laid out of it, and how that stands in the whole."""
 
     layout: Layout
+    extract: Extract
     splices: list[Splice] = field(default_factory=list)
     removed: set[Node] = field(default_factory=set)
     inserts: dict[Node, Tree] = field(default_factory=dict)
@@ -103,11 +122,23 @@ class _File:
         self.splices.append(self.layout.remove(node))
         self.removed.add(node)
 
+    def at(self, mark: Mark) -> Node | None:
+        """Return the node of a mark; None for one in an entry that was left out."""
+        here = self.extract.here(mark.key)
+        return None if here is None else self.layout.by_key.get(here)
+
 
 class _Editor:
     """Collects edits, file by file."""
 
-    def __init__(self, inventory: Inventory, live: Declared, protect: Protect, folders: frozenset[FilePath]) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        live: Declared,
+        protect: Protect,
+        folders: frozenset[FilePath],
+        concerned: frozenset[Key] | None,
+    ) -> None:
         if not isinstance(inventory.wanted.places, Places):
             raise TypeError("an inventory that was not read from files")
         self._places = inventory.wanted.places
@@ -122,6 +153,8 @@ class _Editor:
         self._problems: list[str] = []
         for source in inventory.sources:
             self._sources.setdefault(source.path, source)
+        self._concerned = concerned or frozenset()
+        self._extracts = extracts(inventory.sources, self._places, concerned)
 
     # --- what an edit is ------------------------------------------------------------------------------------------
 
@@ -136,18 +169,23 @@ class _Editor:
 
     def _file(self, source: Source) -> _File:
         if source.path not in self._files:
-            self._files[source.path] = _File(Layout(source.text))
+            extract = self._extracts[source]
+            self._files[source.path] = _File(Layout(extract.text), extract)
         return self._files[source.path]
 
     def _entry(self, key: Key) -> tuple[Source, _File, Node, Mapping[str, Mark]]:
         mark, fields = self._places.marks_of(key)
         file = self._file(mark.source)
-        return mark.source, file, file.layout.by_key[mark.key], fields
+        node = file.at(mark)
+        if node is None:
+            raise LookupError(f"{key.address} is not laid out")
+        return mark.source, file, node, fields
 
     def _remove(self, key: Key) -> None:
         source, file, node, _ = self._entry(key)
         if key.kind is Kind.SERVER and _is_ranged(node, key.name):
-            self._problems.append(f"{key.address} comes from the range {node.name} at {source.place(node.key)}")
+            at = self._places[key, ""]
+            self._problems.append(f"{key.address} comes from the range {node.name} at {at}")
             return
         if source.vaulted:
             self._problems.append(f"{key.address} stands in the vaulted file {source.path}")
@@ -221,8 +259,13 @@ class _Editor:
         if parts == ("state",) and "enabled" in fields:
             parts, value = ("enabled",), value == "enabled"
         mark = fields.get(".".join(parts))
-        node = self._file(mark.source).layout.by_key.get(mark.key) if mark else None
-        if mark is not None and node is not None and _is_literal(node, mark.source) and self._owns(key, mark, node):
+        node = self._file(mark.source).at(mark) if mark else None
+        if (
+            mark is not None
+            and node is not None
+            and self._is_literal(node, mark.source)
+            and self._owns(key, mark, node)
+        ):
             self._set(self._file(mark.source), node, (*_path(key), *parts), old, value)
             return
         is_server = key.kind is Kind.SERVER
@@ -232,7 +275,7 @@ class _Editor:
             self._problems.append(
                 f"{key.address}: {parts[0]} comes from {mark.place}, and cannot be unset from elsewhere"
             )
-        elif is_server and (mark is not None or ranged) and source.folder in self._folders:
+        elif is_server and (mark is not None or ranged or entry.is_anchored) and source.folder in self._folders:
             if here is not None:
                 file.take_away(here)
             self._own_variable(key, parts[0], value, mark, source)
@@ -253,6 +296,14 @@ class _Editor:
         source, _, entry, _ = self._entry(key)
         ranged = key.kind is Kind.SERVER and _is_ranged(entry, key.name)
         return mark.source is source and node.is_below(entry) and not node.is_shared(entry) and not ranged
+
+    def _is_literal(self, node: Node, source: Source) -> bool:
+        """Say whether a value stands as it is: no template, vault, alias or anchor; items of a list may be some."""
+        if source.vaulted or node.is_alias or node.is_anchored or node.tag == "!vault":
+            return False
+        if node.children:
+            return True
+        return node.tag == "!unsafe" or not dump.is_template(self._file(source).layout.text[node.start : node.end])
 
     def _own_variable(self, key: Key, name: str, value: Any, mark: Mark | None, source: Source) -> None:
         tree = self._protected(("servers", key.name), {name: value})
@@ -333,17 +384,25 @@ class _Editor:
         """Return the new texts."""
         texts: dict[str, str | None] = {}
         changed: dict[str, Sequence[Hunk]] = {}
+        after: dict[str, str] = {}
         for path, file in self._files.items():
             if splices := [*file.splices, *self._inserted(file), *_emptied(file)]:
-                texts[path] = spliced(file.layout.text, splices)
-                changed[path] = hunks(file.layout.text, splices)
+                after[path] = spliced(file.layout.text, splices)
+                splices = [file.extract.in_whole(splice) for splice in splices]
+                texts[path] = spliced(self._sources[path].text, splices)
+                changed[path] = hunks(self._sources[path].text, splices)
         for path, tree in self._host_vars.items():
             texts[path] = dump.yaml(tree)
             changed[path] = [Hunk(1, "", dump.yaml(tree))]
         for path in self._gone:
             texts[path] = None
             changed[path] = [Hunk(1, self._sources[path].text, "")]
-        return Update(texts, changed, tuple(self._notes), tuple(self._problems))
+        parts = {
+            source.path: (extract.text, after.get(source.path, extract.text))
+            for source, extract in self._extracts.items()
+            if not extract.is_whole
+        }
+        return Update(texts, changed, tuple(self._notes), tuple(self._problems), parts, self._concerned)
 
     def _inserted(self, file: _File) -> Iterator[Splice]:
         for node, tree in sorted(file.inserts.items(), key=lambda pair: -pair[0].depth):
@@ -380,15 +439,6 @@ def _path(key: Key) -> Parts:
 def _is_ranged(entry: Node, name: str) -> bool:
     """Say whether the entry of a server is a range's; one of a list has no name."""
     return entry.name not in {"", name}
-
-
-def _is_literal(node: Node, source: Source) -> bool:
-    """Say whether a value stands as it is: no template, vault, alias or anchor; of a list, its items may be some."""
-    if source.vaulted or node.is_alias or node.is_anchored or node.tag == "!vault":
-        return False
-    if node.children:
-        return True
-    return node.tag == "!unsafe" or not dump.is_template(source.text[node.start : node.end])
 
 
 def _flow(value: Any) -> str:

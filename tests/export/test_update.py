@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +18,12 @@ from scalelite.core.model import Declared, Key, Kind, LrsOidc, LrsSpec, Secret, 
 from scalelite.core.plan import diff
 from scalelite.inventory import dump, protect
 from scalelite.inventory.load import Inventory, load_inventory
+from scalelite.inventory.proof import is_proved_by_parts
 from scalelite.inventory.update import Update, update
 from tests.export.states import declared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from random import Random
 
     from scalelite.core.model import AnySpec
@@ -74,6 +78,19 @@ class Home:
     def load(self) -> Inventory:
         return load_inventory([self.folder], environment={})
 
+    def copy(self, texts: Mapping[str, str | None]) -> Declared:
+        """Load a copy with other texts."""
+        with TemporaryDirectory() as kept:
+            folder = Path(kept, "copy")
+            copytree(self.folder, folder)
+            for name, text in texts.items():
+                place = folder / Path(name).relative_to(self.folder)
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes((text or "").encode())
+                if text is None:
+                    place.unlink()
+            return load_inventory([folder], environment={}).wanted
+
     @staticmethod
     def _applied(loaded: Inventory) -> Objects:
         return {key: settled(spec, None) for key, spec in loaded.wanted.objects.items()}
@@ -84,7 +101,9 @@ class Home:
     def bring_home(self) -> Update:
         """Write the edits, and check that a plan is empty then."""
         live = Declared(self.live)
-        found = update(self.load(), live, protect.in_clear, [self.folder])
+        loaded = self.load()
+        found = update(loaded, live, protect.in_clear, [self.folder])
+        self.was_proved_by_parts = is_proved_by_parts(found, loaded.wanted, live, self.copy)
         for path, text in found.files.items():
             place = self.folder / path
             before = place.read_bytes().decode() if place.exists() else ""
@@ -94,7 +113,7 @@ class Home:
             else:
                 place.parent.mkdir(exist_ok=True)
                 place.write_bytes(text.encode())
-        if not found.problems:
+        if self.was_proved_by_parts or not found.problems:
             assert diff(live, self.load().wanted).changes == ()
         return found
 
@@ -308,6 +327,54 @@ def test_a_tenant_that_was_made_by_hand_comes_with_all_that_is_its(home: Callabl
     where.bring_home()
     new_lines = f"  new:\n    id: '{id_}'\n    secrets:\n      - secret\n    settings:\n      record: true\n"
     assert where.text() == MAIN + new_lines
+
+
+@pytest.mark.shows("inventory: export --update, the proof runs on a copy", "issue C: 100 edits")
+def test_changed_entries_are_proved_without_the_others_where_these_change_nothing_in_them(
+    home: Callable[..., Home],
+) -> None:
+    where = home()
+    where.change(server("bbb1"), tag="x", load_multiplier=3.0)
+    where.change(Key(Kind.SETTING, "school", "welcome"), value="Hello")
+    where.bring_home()
+    assert where.was_proved_by_parts
+    where.change(server("bbb11"), tag="x")  # of a range: host_vars
+    where.bring_home()
+    assert where.was_proved_by_parts
+    del where.live[server("bbb2")]
+    where.bring_home()
+    assert not where.was_proved_by_parts, "a section that changes is loaded whole"
+
+
+ANCHORED = """\
+servers:
+  a.example.com: &a {secret: one, tag: x}
+  b.example.com: {<<: *a, secret: two}
+  c.example.com: {secret: three, tag: "{{ 'many' if groups['all'] | length > 3 else 'few' }}"}
+  d.example.com: {secret: four}
+"""
+
+
+@pytest.mark.shows("inventory: export --update, the proof runs on a copy")
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_what_depends_on_other_entries_is_proved_among_them(home: Callable[..., Home], name: str) -> None:
+    where = home(ANCHORED)
+    where.change(server(name), max_users=9)
+    assert where.bring_home().problems == ()
+    assert not where.was_proved_by_parts
+
+
+@pytest.mark.shows("inventory: export --update, the proof runs on a copy")
+@pytest.mark.parametrize(("wrong", "right"), [("tag: 'y'", "tag: gpu"), ("bbb1", "bbb9"), ("secret:", "- secret:")])
+def test_an_edit_that_is_wrong_is_not_proved(home: Callable[..., Home], wrong: str, right: str) -> None:
+    where = home()
+    where.change(server("bbb1"), tag="y")
+    live, loaded = Declared(where.live), where.load()
+    found = update(loaded, live, protect.in_clear, [where.folder])
+    assert is_proved_by_parts(found, loaded.wanted, live, where.copy)
+    spoilt = {path: (old, new.replace(wrong, right, 1)) for path, (old, new) in found.extracts.items()}
+    assert spoilt != found.extracts
+    assert not is_proved_by_parts(replace(found, extracts=spoilt), loaded.wanted, live, where.copy)
 
 
 MUTABLE = {
