@@ -6,6 +6,8 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -23,8 +25,10 @@ from scalelite.errors import UsageError
 from scalelite.settings import process_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Mapping
+    from contextlib import AbstractContextManager
 
+    from scalelite.cli.playbook_progress import ProgressOutput
     from scalelite.flows.playbooks import Asked, Journal
     from scalelite.flows.services import Services
     from scalelite.inventory.vault import Vaults
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from scalelite.settings import Settings
 
 T = TypeVar("T")
+Asking = Callable[[], "AbstractContextManager[None]"]
 # What chooses among the tasks and targets of a playbook: a run goes on with the same.
 _CHOOSING: Final = ("limit", "tags", "skip_tags", "start_at")
 
@@ -76,6 +81,7 @@ class Run:
     modules: Mapping[str, Module]
     output: Output
     masker: Masker
+    live: ProgressOutput | None
 
     @classmethod
     def begin(cls, files: tuple[Path, ...], given: Mapping[str, Any]) -> Run:
@@ -95,13 +101,18 @@ class Run:
         modules = load_modules()
         book = load_playbook(files, modules, templates, vaults)
         output: Output
-        if given["form"] == "text":
+        live: ProgressOutput | None = None
+        if given["form"] == "text" and sys.stderr.isatty() and not given["syntax_check"]:
+            from scalelite.cli.playbook_progress import ProgressOutput  # noqa: PLC0415 - 0.1 s to import
+
+            output = live = ProgressOutput(masker, diff=given["diff"], verbose=given["verbose"])
+        elif given["form"] == "text":
             output = TextOutput(click.echo, masker, diff=given["diff"], verbose=given["verbose"])
         else:
             output = RecordingOutput(click.echo, lambda text: click.echo(text, err=True), masker, given["form"])
-        options = _options(settings, given)
+        options = _options(settings, given, live.asking if live else nullcontext)
         _hide_secrets(options.extra_vars, masker)
-        return cls(settings, given, book, options, templates, vaults, modules, output, masker)
+        return cls(settings, given, book, options, templates, vaults, modules, output, masker, live)
 
     # --- lists --------------------------------------------------------------------------------------------------------
 
@@ -137,7 +148,7 @@ class Run:
         if self.options.check:
             if self.given["resume"]:
                 raise UsageError("--check with --resume: nothing is done that could go on")
-            return await (await self._runner(services, None)).run()
+            return await self.go(services, None)
         async with services.database.dedicated() as connection:
             if self.given["resume"]:
                 journal = await Journal.resume(services, connection, self._asked())
@@ -146,9 +157,11 @@ class Run:
             text = self._kept().text(self.masker.is_secret, sealed=seals(connection))
             return await self.go(services, await Journal.begin(services, connection, self._asked(), text))
 
-    async def go(self, services: Services, journal: Journal) -> Ended:
-        """Run with this journal."""
-        return await _interruptible(await self._runner(services, journal))
+    async def go(self, services: Services, journal: Journal | None) -> Ended:
+        """Run with this journal, None in check mode."""
+        runner = await self._runner(services, journal)
+        with self.live.running() if self.live else nullcontext():
+            return await (_interruptible(runner) if journal else runner.run())
 
     def _asked(self) -> Asked:
         """Return what tells two runs apart: the files, and what is chosen of them; not the variables, maybe secrets."""
@@ -178,9 +191,19 @@ class Run:
             **{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()},
         }
         options = replace(
-            _options(self.settings, {**given, "inventory": tuple(kept.inventory)}), extra_vars=kept.variables
+            _options(self.settings, {**given, "inventory": tuple(kept.inventory)}, self.asking),
+            extra_vars=kept.variables,
         )
         return replace(self, given=given, options=options)
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Make room on the terminal for a question."""
+        return self.live.asking() if self.live else nullcontext()
+
+    def _press_enter(self, prompt: str) -> None:
+        with self.asking():
+            click.echo(f"{prompt} ", nl=False, err=True)
+            sys.stdin.readline()
 
     async def _runner(self, services: Services, journal: Any) -> Runner:
         from scalelite.playbook.options import refuse_unknown  # noqa: PLC0415
@@ -198,7 +221,7 @@ class Run:
             reason,
             process_environment(),
             lambda: vault_passwords(self.settings),
-            _press_enter if sys.stdin.isatty() else None,
+            self._press_enter if sys.stdin.isatty() else None,
         )
         return Runner(
             self.book,
@@ -228,15 +251,10 @@ async def _interruptible(runner: Runner) -> Ended:
             loop.remove_signal_handler(number)
 
 
-def _press_enter(prompt: str) -> None:
-    click.echo(f"{prompt} ", nl=False, err=True)
-    sys.stdin.readline()
-
-
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-def _options(settings: Settings, given: Mapping[str, Any]) -> Options:
+def _options(settings: Settings, given: Mapping[str, Any], asking: Asking) -> Options:
     from scalelite.playbook.options import Options  # noqa: PLC0415
 
     options = Options(
@@ -253,7 +271,7 @@ def _options(settings: Settings, given: Mapping[str, Any]) -> Options:
     if given["step"]:
         if not sys.stdin.isatty():
             raise UsageError("nobody is there to ask", hint="leave out --step")
-        options = replace(options, confirm=_Step())
+        options = replace(options, confirm=_Step(asking))
     return options
 
 
@@ -271,14 +289,16 @@ def _names(texts: tuple[str, ...]) -> frozenset[str]:
 class _Step:
     """Asks before each task, until somebody says that it need not be."""
 
-    def __init__(self) -> None:
+    def __init__(self, asking: Asking) -> None:
         self._ask = True
+        self._asking = asking
 
     def __call__(self, name: str) -> bool:
         if not self._ask:
             return True
-        click.echo(f"Perform task: {name} (N)o/(y)es/(c)ontinue: ", nl=False, err=True)
-        answer = sys.stdin.readline().strip().lower()[:1]
+        with self._asking():
+            click.echo(f"Perform task: {name} (N)o/(y)es/(c)ontinue: ", nl=False, err=True)
+            answer = sys.stdin.readline().strip().lower()[:1]
         self._ask = answer != "c"
         return answer in {"y", "c"}
 

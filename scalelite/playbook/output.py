@@ -76,8 +76,8 @@ class Output(Protocol):
     def play(self, play: Play, targets: Sequence[str]) -> None:
         """A play begins."""
 
-    def task(self, task: Task, *, handler: bool) -> None:
-        """A task begins."""
+    def task(self, task: Task, targets: Sequence[str], *, handler: bool) -> None:
+        """A task begins with these targets."""
 
     def result(self, target: str, done: Done, *, rescued: bool) -> None:
         """A task is done with a target."""
@@ -105,7 +105,7 @@ class TextOutput:
         if not targets:
             self._write("skipping: nothing matches")
 
-    def task(self, task: Task, *, handler: bool) -> None:
+    def task(self, task: Task, targets: Sequence[str], *, handler: bool) -> None:  # noqa: ARG002 - of the protocol
         """Print its banner."""
         self._module = task.module.name
         self._banner(f"{'RUNNING HANDLER' if handler else 'TASK'} [{task.name}]")
@@ -193,7 +193,7 @@ class RecordingOutput:
         """Note that what follows is of this play."""
         self._play = play.name
 
-    def task(self, task: Task, *, handler: bool) -> None:
+    def task(self, task: Task, targets: Sequence[str], *, handler: bool) -> None:  # noqa: ARG002 - of the protocol
         """Note that what follows is of this task."""
         self._tasks.append(_Recorded(self._play, task.name, str(task.place), task.module.name, handler))
 

@@ -212,9 +212,9 @@ class Runner:
         step = f"{frame.prefix}{task.where}"
         before = {name: self._tally.before(step, name) for name in targets}
         doing = [name for name in targets if before[name]][:1] or targets[:1] if once else targets
-        self._tally.begin(name for name in doing if before[name] is None)
-        if not all(before[name] for name in doing):
-            self._output.task(self._named(task, frame, targets[0]), handler=handler)
+        if anew := [name for name in doing if before[name] is None]:
+            self._tally.begin(anew)
+            self._output.task(self._named(task, frame, targets[0]), anew, handler=handler)
         results = await self._with_all(task, doing, frame, step, before)
         failed = {name for name, done in results.items() if done.failed}
         await self._tally.fail(failed, step, guarded=frame.guarded)

@@ -23,7 +23,7 @@ from tests.web.conftest import Cluster, cluster
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from scalelite.playbook.output import Ended, Output
     from scalelite.playbook.tasks import Done
@@ -87,8 +87,8 @@ class Events(TextOutput):
         self.events: list[tuple[str, dict[str, str]]] = []
         super().__init__(self.lines.append, masker, diff=True)
 
-    def task(self, task: Any, *, handler: bool) -> None:
-        super().task(task, handler=handler)
+    def task(self, task: Any, targets: Sequence[str], *, handler: bool) -> None:
+        super().task(task, targets, handler=handler)
         self.events.append((task.name, {}))
         self.begun()
 

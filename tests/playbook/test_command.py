@@ -47,6 +47,7 @@ class Shell:
             [PROGRAM, *arguments],
             cwd=self.stage.folder,
             env=self.environment,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
