@@ -146,8 +146,9 @@ def _logging_as_asked(settings: Settings) -> Settings:
     if not log_is_asked_for() and not settings.rails_log_to_stdout:
         settings = replace(settings, log_level="critical")
     style = "rails" if settings.log_format == "text" else settings.log_format
-    others = settings.log_level if settings.log_level == "debug" else "critical"
-    logs.configure(others, style, sys.stdout if settings.rails_log_to_stdout else sys.stderr)
+    logs.configure(settings.log_level, style, sys.stdout if settings.rails_log_to_stdout else sys.stderr)
+    if settings.log_level != "debug":
+        logging.getLogger().setLevel(logging.CRITICAL)
     log.setLevel(settings.log_level.upper())
     return settings
 
