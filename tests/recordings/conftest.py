@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from scalelite.core.listing import Filter
@@ -116,6 +117,14 @@ class Desk:
     async def run(self, services: Services | None = None) -> list[Outcome]:
         """One round of an importer."""
         return await importer.import_waiting(services or self.services, settled_s=-60)
+
+    def cut_importers(self) -> None:
+        """End the connections to Postgres of the importers that `open` gave."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'tests importer'"
+            )
 
     async def listed(self, wanted: Filter = ALL_STATES) -> list[Recording]:
         async with self.services.database.use() as connection:

@@ -10,7 +10,6 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import psycopg
 import pytest
 
 from scalelite.core.listing import Filter
@@ -69,14 +68,7 @@ async def test_a_disk_that_fails_at_any_step(desk: Desk, wanted: str, code: int)
 @pytest.mark.shows("issue F: fault injection of publish and delete", "RE-5")
 @pytest.mark.parametrize("wanted", CHANGES)
 async def test_postgres_that_goes_away_at_any_step(desk: Desk, wanted: str) -> None:
-    def cut() -> None:
-        with psycopg.connect(desk.conninfo, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'tests importer'"
-            )
-
-    assert await with_each_step(desk, wanted, FaultyDisk(0, cut), DatabaseAway) >= len(FORMATS)
+    assert await with_each_step(desk, wanted, FaultyDisk(0, desk.cut_importers), DatabaseAway) >= len(FORMATS)
 
 
 # Forks for each step, so that only the first one pays for loading the program.

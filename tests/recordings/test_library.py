@@ -13,7 +13,6 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from scalelite.core.listing import Edit, Filter
@@ -224,14 +223,7 @@ async def test_archives_are_imported_listed_and_deleted_by_command(desk: Desk) -
 
 @pytest.mark.shows("cli: everything that changes state writes a revision", "plan: in the same transaction")
 async def test_an_import_by_a_person_and_its_revision_come_together_or_not_at_all(desk: Desk) -> None:
-    def cut() -> None:
-        with psycopg.connect(desk.conninfo, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'tests importer'"
-            )
-
-    disk = FaultyDisk(0, cut, counted=("rename", "remove_tree"))
+    disk = FaultyDisk(0, desk.cut_importers, counted=("rename", "remove_tree"))
     services = await desk.open(disk, SCALELITE_ACTOR="ada")
     by = library.author(services, "import")
     for step in range(MANY_STEPS):

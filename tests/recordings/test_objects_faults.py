@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import psycopg
 import pytest
 
 from scalelite.core.tracks import Track, read_tracks
@@ -110,14 +109,12 @@ async def test_requests_that_fail_show_nothing_half(desk: Desk, s3: str, wire: B
 async def test_postgres_going_away_at_any_request_shows_nothing_half(desk: Desk, s3: str, wire: Between) -> None:
     services = await with_bucket(desk, s3)
 
-    def cut(_: object) -> None:
-        with psycopg.connect(desk.conninfo, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'tests importer'"
-            )
-
-    assert await import_with(desk, services, wire, lambda step: wire.expect(step, cut, after=True)) >= 8
+    assert (
+        await import_with(
+            desk, services, wire, lambda step: wire.expect(step, lambda _: desk.cut_importers(), after=True)
+        )
+        >= 8
+    )
 
 
 # Forks before each import, so that only the first one pays for loading the program.
