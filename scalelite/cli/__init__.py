@@ -141,8 +141,16 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence
-        return _fail(f"{type(error).__name__}: unexpected", "run it again with --debug and report it", 1, arguments)
+        return _fail(*_said(error), 1, arguments)
     return result if isinstance(result, int) else 0
+
+
+def _said(error: Exception) -> tuple[str, str]:
+    """Return what is said of an error that nobody has translated, and a hint."""
+    if isinstance(error, OSError):
+        what = error.filename if isinstance(error.filename, str) else "input or output"
+        return f"{what}: {(error.strerror or type(error).__name__).lower()}", ""
+    return f"{type(error).__name__}: unexpected", "run it again with --debug and report it"
 
 
 def _fail(message: str, hint: str, status: int, arguments: list[str]) -> int:

@@ -26,7 +26,7 @@ from scalelite.cli.session import (
 from scalelite.errors import ApplyFailed, GuardRefused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from scalelite.cli.plan_options import Options
     from scalelite.core.document import PlanDocument
@@ -62,6 +62,8 @@ def plan(
     Example: scalelite plan inventories/production
              scalelite plan inventories/production -o plan.json --out markdown=plan.md
     """
+    if saved := next(filter(_is_saved_plan, (*paths, *inventory)), None):
+        raise UsageError(f"{saved} is a saved plan, and no inventory", hint=f"scalelite apply {saved}")
     run = _Run.begin([*paths, *inventory], options_of(given))
 
     async def planned(connection: Connection) -> tuple[View, ApplyFailed | None]:
@@ -112,7 +114,7 @@ def apply(
              scalelite apply plan.json
     """
     options = options_of(given)
-    saved = _saved_plan(paths)
+    saved = _saved_plan(paths or inventory)
     if saved is not None:
         if beside := given_beside(context):
             raise UsageError(f"{beside[0]} beside a saved plan: the plan says it", hint="plan again with it")
@@ -271,22 +273,28 @@ def _lines(path: str) -> list[str]:
         raise UsageError(f"@{path} cannot be read: {reason.lower()}") from None
 
 
-def _saved_plan(paths: tuple[str, ...]) -> PlanDocument | None:
+def _saved_plan(paths: Sequence[str]) -> PlanDocument | None:
     """Return the saved plan that the command names: a file that is JSON with `format_version`."""
-    if len(paths) != 1 or not Path(paths[0]).is_file():
+    if not (plans := [path for path in paths if _is_saved_plan(path)]):
         return None
-    data = Path(paths[0]).read_bytes()
-    if not data.lstrip().startswith(b"{"):
-        return None
-    try:
-        document = json.loads(data)
-    except ValueError:
-        return None
-    if not isinstance(document, dict) or "format_version" not in document:
-        return None
+    if len(paths) > 1:
+        raise UsageError(f"{plans[0]} is a saved plan, and goes alone", hint=f"scalelite apply {plans[0]}")
     from scalelite.flows.saved import parse  # noqa: PLC0415 - 0.1 s to import
 
-    return parse(data)
+    return parse(Path(plans[0]).read_bytes())
+
+
+def _is_saved_plan(path: str) -> bool:
+    if path == "-" or not Path(path).is_file():
+        return False
+    with Path(path).open("rb") as file:
+        if not file.read(1024).lstrip().startswith(b"{"):
+            return False
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except ValueError:
+        return False
+    return isinstance(document, dict) and "format_version" in document
 
 
 def _tell_waiting(holder: str) -> None:

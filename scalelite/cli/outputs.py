@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from scalelite.core.entries import Known
 from scalelite.core.plan import Create, Remove, Update
 from scalelite.core.text import NOUNS, Look, plan_text
 from scalelite.inventory.places import Places
+from scalelite.inventory.write import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,21 +128,13 @@ def print_plan(view: View, *, err: bool = False) -> None:
     """Print a plan in the style that was asked for, and write the reports."""
     colour = not err and not view.options.no_color and sys.stdout.isatty()
     click.echo(view.rendered(view.options.style, colour=colour), nl=False, err=err)
-    for kind, path in view.options.out.items():
+    for kind, path in view.options.out:
         path.write_text(view.rendered(kind), encoding="utf-8")
 
 
 def save(view: View, path: Path) -> None:
     """Write the plan as a document that apply takes; readable by its owner alone, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(view.rendered("json"))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, view.rendered("json"), private=True)
 
 
 def outcome(forced: Forced, style: str, took_s: float) -> str:

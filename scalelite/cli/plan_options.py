@@ -13,7 +13,7 @@ from scalelite.core.model import Section
 from scalelite.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from scalelite.core.plan import Mode
 
@@ -41,7 +41,7 @@ class Options:
     refresh: bool
     allow: Mapping[str, int]
     style: Style
-    out: Mapping[str, Path]
+    out: Sequence[tuple[str, Path]]
     summary: bool
     full: bool
     show_unchanged: bool
@@ -104,13 +104,13 @@ def allowances(pairs: tuple[str, ...]) -> dict[str, int]:
     return allowed
 
 
-def _reports(pairs: tuple[str, ...]) -> dict[str, Path]:
-    reports: dict[str, Path] = {}
+def _reports(pairs: tuple[str, ...]) -> list[tuple[str, Path]]:
+    reports = []
     for pair in pairs:
         kind, equals, file = pair.partition("=")
         if kind not in REPORTS or not equals or not file:
             raise UsageError(f"--out {pair}: expected KIND=FILE", hint=f"kinds: {', '.join(REPORTS)}")
-        reports[kind] = Path(file)
+        reports.append((kind, Path(file)))
     return reports
 
 

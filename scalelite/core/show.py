@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scalelite.core.drift import Touch
 
 WIDTH: Final = 120
+_STEPS: Final = re.compile(r"\['([\w.:-]*)'\]")
 CHANGED_SECRET: Final = "(sensitive value changed)"  # noqa: S105 - what stands in its place
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # Texts that would read as something else without quotes.
@@ -42,10 +43,21 @@ def counted(count: int, noun: str) -> str:
 def difference(before: object, after: object) -> str:
     """Return `before → after` of a field, or that a secret was changed."""
     if has_secret(before) or has_secret(after):
-        return CHANGED_SECRET
+        return _sensitive_difference(before, after)
     if isinstance(before, BaseModel | dict) or isinstance(after, BaseModel | dict):
         return _inner_difference(before, after)
     return f"{_value(before)} → {_value(after)}"
+
+
+def _sensitive_difference(before: object, after: object) -> str:
+    """Of credentials also what else differs in them: who changes a user name has not changed the password."""
+    if type(before) is not type(after) or not isinstance(before, BaseModel):
+        return CHANGED_SECRET
+    pairs = ((name, old, getattr(after, name)) for name, old in before)
+    changed = {name: difference(old, new) for name, old, new in pairs if old != new}
+    if set(changed.values()) <= {CHANGED_SECRET}:
+        return CHANGED_SECRET
+    return "; ".join(f"{name}: {change}" for name, change in changed.items())
 
 
 def _inner_difference(before: object, after: object) -> str:
@@ -58,7 +70,7 @@ def _inner_difference(before: object, after: object) -> str:
 
 
 def _step(kind: str, path: str, item: Any) -> str:
-    where = path.removeprefix("root")
+    where = _STEPS.sub(r".\1", path.removeprefix("root")).removeprefix(".")
     if kind in {"values_changed", "type_changes"}:
         return f"{where}: {_value(item['old_value'])} → {_value(item['new_value'])}"
     return f"{where}: {'added' if kind.endswith('_added') else 'removed'} {_value(item)}"

@@ -24,6 +24,9 @@ def _write(path: Path, text: str, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # What is there may be a link: the file that it leads to is written, and the link stays.
     path = path.resolve()
+    if path.exists() and not path.is_file():  # a pipe or a device, which must not be replaced: /dev/null, say
+        path.write_text(text, encoding="utf-8")
+        return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -173,6 +174,23 @@ def test_a_role_that_only_reads_can_plan_and_is_not_simulated(here: Here) -> Non
     here.environ("DATABASE_URL", psycopg.conninfo.make_conninfo(here.database, user="plan_reader"))
     assert "+ cluster" in here("plan", "inv.yml", "--detailed-exitcode", status=2).out
     assert "permission denied" in here("apply", "inv.yml", "-y", status=7).err
+
+
+@pytest.mark.shows("plan: exit statuses", "plan: an error is one line", "plan: --out")
+def test_what_cannot_be_written_and_what_is_no_inventory_are_errors_of_one_line(here: Here) -> None:
+    here.write(INVENTORY)
+    (here.folder / "folder").mkdir()
+    assert here("plan", "inv.yml", "--out", "text=folder", status=1).err.endswith("\nerror: folder: is a directory\n")
+    assert "folder" in here("plan", "inv.yml", "-o", "folder", status=1).err
+    here("plan", "inv.yml", "-o", "/dev/null", "--out", "text=/dev/null", "--out", "text=a", "--out", "text=b")
+    assert Path("/dev/null").is_char_device()
+    assert here.read("a") == here.read("b") != ""
+    here("plan", "inv.yml", "-o", "plan.json")
+    assert "plan.json is a saved plan, and no inventory" in here("plan", "plan.json", status=64).err
+    assert "plan.json is a saved plan, and goes alone" in here("apply", "plan.json", "inv.yml", status=64).err
+    assert "beside a saved plan" in here("apply", "-i", "plan.json", status=64).err
+    here.write('{"servers": {"bbb1": {"url": "https://bbb1/api", "secret": "s"}}}', "inv.json")
+    assert "+ server bbb1" in here("plan", "inv.json").out, "JSON is YAML"
 
 
 @pytest.mark.shows("plan: --simulate", "plan: mode force")
