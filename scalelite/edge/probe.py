@@ -16,6 +16,7 @@ from yarl import URL
 
 from scalelite.core import wire
 from scalelite.edge.bbb import signed_url
+from scalelite.edge.http import verifying
 from scalelite.errors import UselessAnswer
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ class Look:
 
 def open_session() -> aiohttp.ClientSession:
     """Make the session that servers are looked at over."""
-    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"Accept-Encoding": "identity"})
+    connector = aiohttp.TCPConnector(ssl=verifying())
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"Accept-Encoding": "identity"}
+    )
 
 
 async def look_at(session: aiohttp.ClientSession, server: ServerSpec, algorithm: str, timeout_s: float) -> Look:
@@ -52,6 +56,8 @@ async def look_at(session: aiohttp.ClientSession, server: ServerSpec, algorithm:
         certificate_s = await _certificate(server.url, timeout_s)
     except aiohttp.ClientConnectorCertificateError as error:
         return Look(f"its certificate is refused: {_verdict(error.certificate_error)}")
+    except aiohttp.ClientConnectorSSLError:
+        return Look("does not speak TLS")
     except aiohttp.ClientConnectorError as error:
         number = error.os_error.errno
         return Look(f"cannot be reached: {os.strerror(number).lower() if number and number > 0 else 'no such host'}")
@@ -82,7 +88,7 @@ async def _certificate(url: str, timeout_s: float) -> float | None:
     if parts.scheme.lower() != "https":
         return None
     async with asyncio.timeout(timeout_s):
-        _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=ssl.create_default_context())
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=verifying())
     try:
         return ssl.cert_time_to_seconds(writer.get_extra_info("peercert")["notAfter"]) - time.time()
     finally:
