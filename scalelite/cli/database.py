@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
+from scalelite.cli.listing import format_option, print_document
 from scalelite.cli.session import settings_of_process, with_connection
 from scalelite.core import show
 from scalelite.errors import UsageError
+
+if TYPE_CHECKING:
+    from scalelite.cli.listing import Style
 
 
 @click.group()
@@ -77,7 +82,8 @@ def rotate_keys(to_clear: bool, lock_timeout: float) -> None:
 
 
 @db.command("status")
-def status_() -> int:
+@format_option
+def status_(style: Style) -> int:
     """Say which migrations the database lacks, and how its secrets are kept; ends with 1 if it lacks any migration.
 
     \b
@@ -95,7 +101,8 @@ def status_() -> int:
     settings = dataclasses.replace(settings_of_process(), auto_migrate=False)
     with open_database(settings) as conninfo:
         pending, keys = asyncio.run(look(conninfo))
-    click.echo("\n".join(f"pending {name}" for name in pending) or "up to date")
+    lines = [f"pending {name}" for name in pending] or ["up to date"]
     for key, count in sorted(keys.items()):
-        click.echo(f"{show.counted(count, 'secret')} {'in clear' if key == 'clear' else f'sealed with key {key}'}")
+        lines.append(f"{show.counted(count, 'secret')} {'in clear' if key == 'clear' else f'sealed with key {key}'}")
+    print_document(style, {"pending": list(pending), "secrets": keys}, lambda: "\n".join([*lines, ""]))
     return 1 if pending else 0

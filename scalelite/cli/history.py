@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import click
 
+from scalelite.cli.listing import format_option, print_document
 from scalelite.cli.plan_options import allowances, lock_timeout_option
 from scalelite.cli.session import (
     DEFAULT_INVENTORY,
@@ -24,28 +25,22 @@ from scalelite.core.model import Key
 from scalelite.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from scalelite.cli.listing import Style
     from scalelite.core.plan import Mode
     from scalelite.core.rollback import Lost
     from scalelite.flows.history import WayBack
     from scalelite.flows.reconcile import Applied, Planned
     from scalelite.store.db import Connection
 
-Style = Literal["text", "json"]
 _DONE_IN_PART = 9
 _UNDONE = "The next apply of an inventory that still says otherwise undoes this."
 
 
-def _format(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)(
-        function
-    )
-
-
 @click.command()
 @inventory_options
-@_format
+@format_option
 @click.option("--detailed-exitcode", "--exit-code", is_flag=True, help="End with 2 when there is drift.")
 def drift(paths: tuple[str, ...], inventory: tuple[str, ...], style: Style, detailed_exitcode: bool) -> int:
     """Say what was changed outside of the inventory since it was applied: which field, by whom, when.
@@ -63,17 +58,15 @@ def drift(paths: tuple[str, ...], inventory: tuple[str, ...], style: Style, deta
     loaded = read_inventory(settings, chosen) if is_named else None
     wanted, ids = (loaded.wanted, loaded.ids_from_urls) if loaded else (None, frozenset[str]())
     found = with_connection(settings, lambda connection: find_drift(connection, wanted, ids), doing="drift")
-    click.echo(
-        show_history.drift_json(found) if style == "json" else show_history.drift_text(found, datetime.now(UTC)),
-        nl=False,
-    )
+    values = show_history.drift_plain(found)
+    print_document(style, values, lambda: show_history.drift_text(found, datetime.now(UTC)))
     return 2 if detailed_exitcode and found else 0
 
 
 @click.command()
 @click.argument("number", type=click.IntRange(1), required=False, metavar="[N]")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many revisions to list.")
-@_format
+@format_option
 def history(number: int | None, limit: int, style: Style) -> None:
     """List the newest revisions, or say what revision N changed; secrets are not shown.
 
@@ -87,16 +80,15 @@ def history(number: int | None, limit: int, style: Style) -> None:
     settings = settings_of_process()
     if number is None:
         listed = with_connection(settings, lambda connection: load_revisions(connection, limit), doing="history")
-        text = show_history.history_json(listed) if style == "json" else show_history.history_text(listed)
+        print_document(style, show_history.history_plain(listed), lambda: show_history.history_text(listed))
     else:
         one = with_connection(settings, lambda connection: revision_steps(connection, number), doing="history")
-        text = show_history.revision_json(*one) if style == "json" else show_history.revision_text(*one)
-    click.echo(text, nl=False)
+        print_document(style, show_history.revision_plain(*one), lambda: show_history.revision_text(*one))
 
 
 @click.command()
 @click.argument("address")
-@_format
+@format_option
 def blame(address: str, style: Style) -> None:
     """Say which revision gave each field of an object its value, and who made it.
 
@@ -117,8 +109,8 @@ def blame(address: str, style: Style) -> None:
         raise UsageError(
             f"there is no {show.plain(address)}, and there never was", hint="scalelite history lists changes"
         )
-    text = show_history.blame_json if style == "json" else show_history.blame_text
-    click.echo(text(key, found.blame, found.revisions), nl=False)
+    about = (key, found.blame, found.revisions)
+    print_document(style, show_history.blame_plain(*about), lambda: show_history.blame_text(*about))
 
 
 @click.command()

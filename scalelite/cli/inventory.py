@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from scalelite.cli.listing import format_option, json_format_option, print_document
 from scalelite.cli.session import inventory_options, read_inventory, settings_of_process
 from scalelite.core import show as words
 from scalelite.core.model import Key, Kind
@@ -16,6 +17,7 @@ from scalelite.inventory.groups import ALL, UNGROUPED
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from scalelite.cli.listing import Style
     from scalelite.core.model import AnySpec, Place
     from scalelite.inventory.groups import Groups
     from scalelite.inventory.load import Inventory
@@ -37,14 +39,16 @@ def inventory() -> None:
 
 @inventory.command("list")
 @inventory_options
-def list_all(paths: tuple[str, ...], inventory: tuple[str, ...]) -> None:
-    """Print all servers, groups and tenants with their values, as JSON.
+@json_format_option
+def list_all(paths: tuple[str, ...], inventory: tuple[str, ...], style: Style) -> None:
+    """Print all servers, groups and tenants with their values; as a table, servers and tenants alone.
 
     \b
     Example: scalelite inventory list inventories/production
     """
     loaded = read_inventory(settings_of_process(), [*paths, *inventory])
-    click.echo(json.dumps(_listed(loaded), indent=2, ensure_ascii=False))
+    listed = _listed(loaded)
+    print_document(style, listed, lambda: words.table(("address", "what", "groups"), list(_listed_rows(listed))))
 
 
 @inventory.command()
@@ -63,10 +67,8 @@ def graph(paths: tuple[str, ...], inventory: tuple[str, ...]) -> None:
 @click.argument("name", metavar="ID")
 @inventory_options
 @click.option("--explain", is_flag=True, help="Say in which file and line each value stands.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def show_one(
-    name: str, paths: tuple[str, ...], inventory: tuple[str, ...], explain: bool, style: Literal["table", "json"]
-) -> None:
+@format_option
+def show_one(name: str, paths: tuple[str, ...], inventory: tuple[str, ...], explain: bool, style: Style) -> None:
     """Print the values of a server or tenant, or of `cluster`, as they are after groups, variables and templates.
 
     ID is the id of a server or the name of a tenant, or so much of its beginning that only one begins so.
@@ -77,13 +79,13 @@ def show_one(
     loaded = read_inventory(settings_of_process(), [*paths, *inventory])
     key = _key(loaded, name)
     rows = list(_rows(loaded, key))
-    if style == "json":
-        click.echo(json.dumps(_as_json(key, rows, explain=explain), indent=2, ensure_ascii=False))
-        return
     heads = ("key", "value", "from") if explain else ("key", "value")
-    click.echo(words.table(heads, [row.cells()[: len(heads)] for row in rows]), nl=False)
-    if key.kind is Kind.SERVER:
-        click.echo(f"\nGroups: {', '.join(loaded.groups.of(key.name))}")
+
+    def text() -> str:
+        groups = f"\nGroups: {', '.join(loaded.groups.of(key.name))}\n" if key.kind is Kind.SERVER else ""
+        return words.table(heads, [row.cells()[: len(heads)] for row in rows]) + groups
+
+    print_document(style, _as_json(key, rows, explain=explain), text)
 
 
 # --- list ------------------------------------------------------------------------------------------------------------
@@ -108,6 +110,13 @@ def _listed(loaded: Inventory) -> dict[str, Any]:
         children = groups.by_name[name].children if name in groups.by_name else ()
         result["groups"][name] = {"servers": list(members), "children": list(children)}
     return result
+
+
+def _listed_rows(listed: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for name, values in listed["servers"].items():
+        yield f"server/{name}", values["url"], " ".join(values["groups"])
+    for name, values in listed["tenants"].items():
+        yield f"tenant/{name}", words.counted(len(values["settings"]), "setting"), ""
 
 
 def _values(spec: AnySpec) -> dict[str, Any]:

@@ -24,12 +24,50 @@ _LEAST_OF_A_NAME: Final = 24
 _LEAST_OF_A_CELL: Final = 6
 
 
+class Listing(click.Group):
+    """A group of commands that lists where none of them is named: `scalelite servers --format json`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `list` in front of its options."""
+        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+class _Style(click.Choice[str]):
+    """What --format takes; `text` is as good as `table`, as plans have it."""
+
+    def __init__(self) -> None:
+        super().__init__(["table", "json", "yaml"])
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the style."""
+        return super().convert("table" if value == "text" else value, param, ctx)
+
+
 def format_option(function: F) -> F:
     """Add the option --format, as the parameter `style`."""
-    choice = click.Choice(["table", "json", "yaml"])
-    return click.option("--format", "style", type=choice, default="table", show_default=True, help="How to print it.")(
-        function
-    )
+    return _format_option("table")(function)
+
+
+def json_format_option(function: F) -> F:
+    """Add the option --format of what is made for programs: JSON if nothing is said."""
+    return _format_option("json")(function)
+
+
+def _format_option(default: Style) -> Callable[[F], F]:
+    return click.option("--format", "style", type=_Style(), default=default, show_default=True, help="How to print it.")
+
+
+def print_document(style: Style, value: object, text: Callable[[], str]) -> None:
+    """Print one thing, as JSON has it or as text."""
+    match style:
+        case "json":
+            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        case "yaml":
+            click.echo(to_yaml(value), nl=False)
+        case "table":
+            click.echo(text(), nl=False)
 
 
 def print_list(
@@ -40,7 +78,7 @@ def print_list(
         case "json":
             click.echo(json.dumps(list(values), indent=2, ensure_ascii=False))
         case "yaml":
-            click.echo(to_yaml([dict(value) for value in values]), nl=False)
+            click.echo(to_yaml(list(values)), nl=False)
         case "table" if sys.stdout.isatty():
             print_fitting(heads, rows)
         case "table":
@@ -48,7 +86,7 @@ def print_list(
 
 
 def to_yaml(value: object, *, explicit: bool = False) -> str:
-    """Return plain values as YAML, keys in their order; `explicit` begins with `---`."""
+    """Return what JSON can say as YAML, keys in their order; `explicit` begins with `---`."""
     from ruamel.yaml import YAML  # noqa: PLC0415 - 0.05 s to import
 
     yaml = YAML(typ="safe")
@@ -58,7 +96,7 @@ def to_yaml(value: object, *, explicit: bool = False) -> str:
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 1_000_000
     text = StringIO()
-    yaml.dump(value, text)
+    yaml.dump(json.loads(json.dumps(value)), text)  # of JSON's own types alone
     return text.getvalue()
 
 

@@ -9,7 +9,7 @@ import click
 
 from scalelite.cli.changes import DONE_IN_PART
 from scalelite.cli.ending import told_of
-from scalelite.cli.listing import format_option, print_list
+from scalelite.cli.listing import Listing, format_option, print_list
 from scalelite.cli.progress import steps
 from scalelite.cli.session import actor_option, ask_before, settings_of_process, with_connection, with_services
 from scalelite.core import show
@@ -30,9 +30,8 @@ HEADS: Final = ("meeting", "tenant", "server", "users", "phase", "since")
 _tenant = click.option("--tenant", default="", metavar="NAME", help="Only its meetings.")
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def meetings(context: click.Context) -> None:
+@click.group(cls=Listing)
+def meetings() -> None:
     """List the meetings of all tenants, look at one, and end them.
 
     A meeting is named by its id, or so much of its beginning that only one begins so.
@@ -41,8 +40,6 @@ def meetings(context: click.Context) -> None:
     Example: scalelite meetings list --tenant acme
              scalelite meetings end 0f5c
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_)
 
 
 def _running(ids: tuple[str, ...], tenant: str) -> list[RunningMeeting]:
@@ -58,7 +55,7 @@ def _running(ids: tuple[str, ...], tenant: str) -> list[RunningMeeting]:
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @_tenant
 @format_option
-def list_(ids: tuple[str, ...] = (), tenant: str = "", style: Style = "table") -> None:
+def list_(ids: tuple[str, ...], tenant: str, style: Style) -> None:
     """List meetings, as Postgres knows them; users as the poller last saw them.
 
     \b

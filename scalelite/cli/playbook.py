@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from scalelite.cli.listing import format_option, print_list
 from scalelite.cli.playbook_run import Run, say_how_to_go_on, with_services
 from scalelite.cli.session import (
     actor_option,
@@ -18,6 +18,7 @@ from scalelite.core import show
 from scalelite.errors import UsageError
 
 if TYPE_CHECKING:
+    from scalelite.cli.listing import Style
     from scalelite.flows.services import Services
 
 FAILED_ON_SOME: Final = 8
@@ -107,8 +108,8 @@ def doc(module: str | None) -> None:
 
 
 @playbook.command()
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def runs(style: str) -> None:
+@format_option
+def runs(style: Style) -> None:
     """List the latest runs: which ended, which failed, which can be resumed.
 
     \b
@@ -131,8 +132,5 @@ def runs(style: str) -> None:
         }
         for row in rows
     ]
-    if style == "json":
-        click.echo(json.dumps(cells, indent=2))
-        return
     heads = ("run", "playbook", "state", "actor", "started")
-    click.echo(show.table(heads, [tuple(str(cell[head]) for head in heads) for cell in cells]), nl=False)
+    print_list(style, heads, [tuple(str(cell[head]) for head in heads) for cell in cells], cells)

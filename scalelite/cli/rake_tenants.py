@@ -8,6 +8,7 @@ from scalelite.cli.rake import Refused, not_found
 from scalelite.core import commands
 from scalelite.core.listing import Filter
 from scalelite.core.model import Secret
+from scalelite.core.show import counted
 from scalelite.errors import NotDeclared
 
 if TYPE_CHECKING:
@@ -195,11 +196,13 @@ def add_to_tenant(rake: Rake, arguments: Arguments) -> None:
     rake.say(f"All existing recordings have been successfully linked to tenant {wanted}")
 
 
-def update_recordings(_: Rake, __: Arguments) -> None:
-    from scalelite.cli import recordings  # noqa: PLC0415
+def update_recordings(rake: Rake, _: Arguments) -> None:
+    from scalelite.flows.library import reread  # noqa: PLC0415 - 0.2 s to import
 
-    if recordings.update.callback and recordings.update.callback():
-        raise Refused("Error: some recordings could not be read")
+    outcome = rake.serve(reread)
+    rake.say(f"{counted(outcome.read, 'recording')} read, {outcome.changed} changed.")
+    if outcome.problems:
+        raise Refused("\n".join(f"Error: {problem}" for problem in outcome.problems))
 
 
 def watch_recordings(_: Rake, __: Arguments) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from scalelite.cli.listing import format_option, print_list
-from scalelite.cli.session import actor_option, settings_of_process, with_connection, with_services
+from scalelite.cli.progress import steps
+from scalelite.cli.session import actor_option, ask_before, settings_of_process, with_connection, with_services
 from scalelite.core import show
 from scalelite.core.listing import Filter, Page
-from scalelite.errors import ScaleliteError, UsageError
+from scalelite.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -91,11 +92,15 @@ def import_(archives: tuple[Path, ...]) -> int:
 
     async def importing(services: Services) -> list[Outcome]:
         by = library.author(services, "import")
-        if not archives:
-            return await importer.import_waiting(services, by=by)
-        spool = importer.spool_of(services)
-        taken = [await asyncio.to_thread(spool.take, archive) for archive in archives]
-        return [outcome for path in taken if (outcome := await importer.import_archive(services, path, by=by))]
+        with steps("Importing", len(archives) or None) as advance:
+            if not archives:
+                return await importer.import_waiting(services, by=by, tell=lambda outcome: advance(outcome.archive))
+            spool, outcomes = importer.spool_of(services), []
+            for path in [await asyncio.to_thread(spool.take, archive) for archive in archives]:
+                if outcome := await importer.import_archive(services, path, by=by):
+                    outcomes.append(outcome)
+                advance(path.name)
+            return outcomes
 
     outcomes = _with_services(importing, "import")
     for outcome in outcomes:
@@ -234,8 +239,9 @@ def delete(record_ids: tuple[str, ...], yes: bool) -> int:
 @recordings.command()
 @click.option("--dry-run", is_flag=True, help="Only list them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@format_option
 @actor_option
-def prune(dry_run: bool, yes: bool) -> int:
+def prune(dry_run: bool, yes: bool, style: Style) -> int:
     """Delete what is older than its tenant keeps it (recordings: {keep_days: N} in the inventory).
 
     \b
@@ -245,20 +251,19 @@ def prune(dry_run: bool, yes: bool) -> int:
 
     found = _with_services(library.expired, "prune")
     if dry_run or not found:
-        click.echo(show.table(("tenant", "record id"), found), nl=False)
-        click.echo(f"{show.counted(len(found), 'recording')} would be deleted.")
+        print_list(style, ("tenant", "record id"), found, [{"tenant": one, "record_id": two} for one, two in found])
+        click.echo(f"{show.counted(len(found), 'recording')} would be deleted.", err=style != "table")
         return 0
     ids = [record_id for _, record_id in found]
     return _delete(ids, f"Delete {show.counted(len(ids), 'recording')} of {len(dict(found))} tenants?", yes=yes)
 
 
 def _delete(ids: Sequence[str], question: str, *, yes: bool) -> int:
-    from scalelite.cli.session import confirmed  # noqa: PLC0415
     from scalelite.flows import library  # noqa: PLC0415
 
-    if not yes and not confirmed(question):
-        raise ScaleliteError("nothing was deleted", hint="--yes does it without asking")
-    left = _with_services(lambda services: library.delete_each(services, ids), "delete")
+    ask_before(question, yes=yes)
+    with steps("Deleting", len(ids)) as advance:
+        left = _with_services(lambda services: library.delete_each(services, ids, advance), "delete")
     click.echo(f"{show.counted(len(ids) - len(left), 'recording')} deleted.")
     for record_id in left:
         click.echo(f"error: {record_id} is not there, or its files could not be removed yet", err=True)
@@ -277,7 +282,8 @@ def update() -> int:
     """
     from scalelite.flows import library  # noqa: PLC0415
 
-    outcome = _with_services(library.reread, "update")
+    with steps("Reading") as advance:
+        outcome = _with_services(lambda services: library.reread(services, advance), "update")
     click.echo(f"{show.counted(outcome.read, 'recording')} read, {outcome.changed} changed.")
     for problem in outcome.problems:
         click.echo(f"error: {problem}", err=True)

@@ -10,7 +10,7 @@ import click
 
 from scalelite.cli.changes import DONE_IN_PART, author_of, carry_out, given, tell
 from scalelite.cli.ending import panic_server, server_and_meetings
-from scalelite.cli.listing import format_option, print_list, to_yaml
+from scalelite.cli.listing import Listing, format_option, print_list, to_yaml
 from scalelite.cli.secret_text import SECRET
 from scalelite.cli.server_rows import HEADS, as_sync_file, cells, plain
 from scalelite.cli.session import actor_option, settings_of_process, with_connection, with_services
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from scalelite.store.runtime import Held
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def servers(context: click.Context) -> None:
+@click.group(cls=Listing)
+def servers() -> None:
     """List BigBlueButton servers, and add, change, hold and remove them.
 
     A server is named by its id, its host name, or so much of the beginning of either that only one begins so.
@@ -43,8 +42,6 @@ def servers(context: click.Context) -> None:
              scalelite servers add https://bbb1.example.com/bigbluebutton/api @secret --tag gpu
              scalelite servers cordon bbb1 --reason "audio crackles"
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_)
 
 
 # --- look ------------------------------------------------------------------------------------------------------------
@@ -53,7 +50,7 @@ def servers(context: click.Context) -> None:
 @servers.command("list")
 @format_option
 @click.option("--show-secrets", is_flag=True, help="Print secrets in clear.")
-def list_(style: Style = "table", show_secrets: bool = False) -> None:
+def list_(style: Style, show_secrets: bool) -> None:
     """List the servers, with what the poller last saw of them.
 
     \b

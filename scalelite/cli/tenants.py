@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scalelite.cli.changes import carry_out, given, shown_secrets, tell
-from scalelite.cli.listing import format_option, print_list
+from scalelite.cli.listing import Listing, format_option, print_list
 from scalelite.cli.secret_text import SECRET
 from scalelite.cli.session import actor_option, settings_of_process, with_connection
 from scalelite.core.model import Secret
@@ -27,9 +27,8 @@ HEADS: Final = ("id", "name", "enabled", "hosts", "secrets", "xapi")
 SETTING_HEADS: Final = ("tenant", "id", "param", "value", "override", "calls")
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def tenants(context: click.Context) -> None:
+@click.group(cls=Listing)
+def tenants() -> None:
     """List tenants, and add, change and remove them.
 
     A tenant is named by its id, its name, a host of its own, or so much of the beginning that only one begins so.
@@ -38,8 +37,6 @@ def tenants(context: click.Context) -> None:
     Example: scalelite tenants
              scalelite tenants add acme @secrets
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_)
 
 
 # --- tenants ---------------------------------------------------------------------------------------------------------
@@ -48,7 +45,7 @@ def tenants(context: click.Context) -> None:
 @tenants.command("list")
 @format_option
 @click.option("--show-secrets", is_flag=True, help="Print secrets in clear.")
-def list_(style: Style = "table", show_secrets: bool = False) -> None:
+def list_(style: Style, show_secrets: bool) -> None:
     """List the tenants.
 
     \b
@@ -221,17 +218,14 @@ def remove_lrs(text: str) -> None:
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-@click.group("tenant-settings", invoke_without_command=True)
-@click.pass_context
-def tenant_settings(context: click.Context) -> None:
+@click.group("tenant-settings", cls=Listing)
+def tenant_settings() -> None:
     """List the parameters that tenants' create and join calls get, and add and remove them.
 
     \b
     Example: scalelite tenant-settings
              scalelite tenant-settings add acme record false --override
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_settings)
 
 
 def _settings(tenant: str = "") -> list[SettingView]:
@@ -249,7 +243,7 @@ def _settings(tenant: str = "") -> list[SettingView]:
 @tenant_settings.command("list")
 @click.option("--tenant", default="", metavar="ID", help="Only its settings.")
 @format_option
-def list_settings(tenant: str = "", style: Style = "table") -> None:
+def list_settings(tenant: str, style: Style) -> None:
     """List settings.
 
     \b

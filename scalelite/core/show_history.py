@@ -50,9 +50,9 @@ def _field(name: str, before: AnySpec | None, after: AnySpec | None) -> str:
     return f"      {name:<17} {difference(getattr(before, name), getattr(after, name))}"
 
 
-def drift_json(found: Sequence[Drift]) -> str:
-    """Return the drift as JSON; values of secrets are null."""
-    return _dumped({"format_version": "1.0", "drift": [_drift_entry(each) for each in found]})
+def drift_plain(found: Sequence[Drift]) -> dict[str, Any]:
+    """Return the drift as JSON has it; values of secrets are null."""
+    return {"format_version": "1.0", "drift": [_drift_entry(each) for each in found]}
 
 
 def _drift_entry(each: Drift) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def history_text(revisions: Iterable[Revision]) -> str:
     return table(HISTORY_HEADS, rows) if rows else "No revisions: nothing was ever applied.\n"
 
 
-def history_json(revisions: Iterable[Revision]) -> str:
-    """Return revisions as a JSON array."""
-    return _dumped([_about(revision) for revision in revisions])
+def history_plain(revisions: Iterable[Revision]) -> list[dict[str, Any]]:
+    """Return revisions as JSON has them."""
+    return [_about(revision) for revision in revisions]
 
 
 def _about(revision: Revision) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def _step_field(name: str, step: Step) -> str:
     return _field(name, step.before, step.after)
 
 
-def revision_json(revision: Revision, steps: Iterable[Step]) -> str:
-    """Return one revision with what it changed as JSON; values of secrets are null."""
+def revision_plain(revision: Revision, steps: Iterable[Step]) -> dict[str, Any]:
+    """Return one revision with what it changed as JSON has it; values of secrets are null."""
     changes = [
         {
             "address": step.address,
@@ -164,7 +164,7 @@ def revision_json(revision: Revision, steps: Iterable[Step]) -> str:
         }
         for step in steps
     ]
-    return _dumped({**_about(revision), "changes": changes})
+    return {**_about(revision), "changes": changes}
 
 
 # --- blame -----------------------------------------------------------------------------------------------------------
@@ -199,8 +199,8 @@ def _shown(value: object) -> str:
     return found if isinstance(found, str) and found else json.dumps(found, ensure_ascii=False)
 
 
-def blame_json(key: Key, blame: Blame, revisions: Mapping[int, Revision]) -> str:
-    """Return who set which field as JSON; values of secrets are null."""
+def blame_plain(key: Key, blame: Blame, revisions: Mapping[int, Revision]) -> dict[str, Any]:
+    """Return who set which field as JSON has it; values of secrets are null."""
 
     def who(number: int) -> dict[str, Any]:
         revision = revisions[number]
@@ -213,8 +213,4 @@ def blame_json(key: Key, blame: Blame, revisions: Mapping[int, Revision]) -> str
 
     fields = [{"path": name, "value": as_json(getattr(blame.spec, name)), **who(n)} for name, n in blame.fields.items()]
     removed = None if blame.removed is None else who(blame.removed)
-    return _dumped({"address": key.address, "fields": fields, "removed": removed})
-
-
-def _dumped(document: object) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return {"address": key.address, "fields": fields, "removed": removed}

@@ -37,7 +37,7 @@ from scalelite.store.imports import Files
 from scalelite.store.revisions import note_recordings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -107,8 +107,16 @@ async def tidy(services: Services) -> None:
     await generations.sweep(services, before_s)
 
 
+def _nobody(_: Outcome) -> None:
+    """Whoever wants to hear of each archive as it is done gives another."""
+
+
 async def import_waiting(
-    services: Services, settled_s: float = SETTLED_S, *, by: Author | None = None
+    services: Services,
+    settled_s: float = SETTLED_S,
+    *,
+    by: Author | None = None,
+    tell: Callable[[Outcome], None] = _nobody,
 ) -> list[Outcome]:
     """Import all archives that are complete, a few at a time; raises DatabaseAway.
 
@@ -122,6 +130,7 @@ async def import_waiting(
         while waiting:
             if outcome := await import_archive(services, waiting.pop(0), by=by):
                 outcomes.append(outcome)
+                tell(outcome)
 
     ends = await asyncio.gather(*(work() for _ in range(_AT_ONCE)), return_exceptions=True)
     for end in ends:

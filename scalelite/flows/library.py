@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from scalelite.core.listing import Filter
 from scalelite.core.model import SENTINEL_TENANT
 from scalelite.core.recording import MAX_METADATA_BYTES, folder_of, merged, parse_metadata
+from scalelite.core.show import counted
 from scalelite.errors import (
     RecordingBusy,
     RecordingInvalid,
@@ -26,7 +27,7 @@ from scalelite.store.revisions import note_recordings
 from scalelite.store.specs import Author
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from scalelite.core.model import TenantSpec
@@ -67,7 +68,11 @@ async def expired(services: Services) -> list[tuple[str, str]]:
         return await store.expired(connection, services.now_ms())
 
 
-async def delete_each(services: Services, ids: Sequence[str]) -> list[str]:
+def _nobody(_: str) -> None:
+    """Whoever wants to hear of each recording as it is done gives another."""
+
+
+async def delete_each(services: Services, ids: Sequence[str], tell: Callable[[str], None] = _nobody) -> list[str]:
     """Delete recordings as deleteRecordings does, whosesoever; returns those that could not be deleted.
 
     What is going to be deleted is noted first, in one revision: a crash leaves it to the repair.
@@ -88,6 +93,7 @@ async def delete_each(services: Services, ids: Sequence[str]) -> list[str]:
             await recordings.finish(services, record_id)
         except RecordingNotMoved:
             left.append(record_id)
+        tell(record_id)
     return left
 
 
@@ -103,7 +109,7 @@ class Reread:
         return Reread(self.read + other.read, self.changed + other.changed, (*self.problems, *other.problems))
 
 
-async def reread(services: Services) -> Reread:
+async def reread(services: Services, tell: Callable[[str], None] = _nobody) -> Reread:
     """Read the metadata.xml of all files again, and take up recordings that no row knows; people's edits stay.
 
     What is unpublished by its place is so in its row; what was deleted stays deleted. Each batch is a transaction.
@@ -122,6 +128,7 @@ async def reread(services: Services) -> Reread:
             except RecordingInvalid as error:
                 problems.append(f"{record_id}: {error.message}")
         outcome += await _renew(services, read) + Reread(problems=tuple(problems))
+        tell(counted(outcome.read, "recording"))
     return outcome
 
 

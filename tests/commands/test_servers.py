@@ -40,8 +40,7 @@ def test_a_secret_comes_from_a_file_the_environment_or_standard_input(
         url = URL.replace("new", f"new{place}")
         done = here("servers", "add", url, source, "--id", f"s{place}", "--load-multiplier", "2", "--tag", "gpu")
         assert ("warning" in done.err) == (source == "from-arguments")
-    listed = here("servers", "--format", "json", status=64)  # options are those of list
-    listed = here("servers", "list", "--format", "json", "--show-secrets")
+    listed = here("servers", "--format", "json", "--show-secrets")
     assert [one["secret"] for one in listed.json] == ["from-file", "from-environment", "from-input", "from-arguments"]
     assert {(one["load_multiplier"], one["tag"], one["state"]) for one in listed.json} == {(2.0, "gpu", "disabled")}
     assert revisions(here) == [("tester", f"server/s{place}") for place in range(4)]
