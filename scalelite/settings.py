@@ -286,7 +286,11 @@ def _actor(environment: Mapping[str, str]) -> str:
     if run := environment.get("GITHUB_RUN_ID"):
         repository = f"{environment.get('GITHUB_SERVER_URL', '')}/{environment.get('GITHUB_REPOSITORY', '')}"
         return f"{environment.get('GITHUB_ACTOR', 'ci')} {repository}/actions/runs/{run}"
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no such user: a container that runs as any number
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

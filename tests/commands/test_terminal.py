@@ -84,6 +84,30 @@ def test_disable_asks_and_names_how_many_meetings(
     assert len(servers[0].meetings) == left
 
 
+INVENTORY = "servers:\n  bbb1: {url: 'https://bbb1/api', secret: s}\n"
+
+
+@pytest.mark.shows("plan: only yes goes on", "plan: colour on a terminal only, NO_COLOR, --no-color")
+def test_apply_asks_and_only_yes_goes_on(here: Here) -> None:
+    here.write(INVENTORY)
+    for answer, said, status in (
+        ("y", "error: not confirmed, nothing was written", 64),
+        ("YES", "error: not confirmed, nothing was written", 64),
+        ("yes", "Applied: 1 created, 0 updated, 0 deleted", 0),
+    ):
+        with terminal("apply", "inv.yml") as shown:
+            assert "\x1b[" in shown.until("Apply these changes[?] Only 'yes' goes on: ")
+            shown.type(f"{answer}\n")
+            shown.until(re.escape(said))
+            assert shown.process.wait(LONGEST_S) == status
+    here.write(INVENTORY.replace("bbb1", "bbb2"))
+    with terminal("plan", "inv.yml", "--allow", "removals=1", "--no-color") as shown:
+        assert "\x1b" not in shown.until("Deletes: server bbb1")
+    here.environ("NO_COLOR", "1")
+    with terminal("plan", "inv.yml", "--allow", "removals=1") as shown:
+        assert "\x1b" not in shown.until("Deletes: server bbb1")
+
+
 @pytest.mark.shows("cli: status --watch: live, full screen, coloured by health")
 def test_watch_shows_the_servers_again_and_again_on_the_whole_screen(cluster: Here) -> None:
     with terminal("status", "--watch", "--interval", "0.2") as shown:
