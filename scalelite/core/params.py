@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from uuid import UUID
 
     from scalelite.core.wire import Params
@@ -106,10 +106,10 @@ def voice_bridges(meeting_id: str, digits: int, external: str = "") -> list[str]
     """
     hashed = hashlib.sha256(meeting_id.encode()).digest()
     seed = int.from_bytes(hashed[0:8], "little") << 64 | int.from_bytes(hashed[8:16], "little")
-    generator = random.Random(seed)  # noqa: S311 - a number that anybody may dial
+    numbers = _numbers(random.Random(seed), digits)  # noqa: S311 - numbers that anybody may dial
     found: list[str] = [external] if _may_be_bridge(external) else []
     while len(found) < (_CANDIDATES_OF_FEW_DIGITS if digits <= _FEW_DIGITS else _CANDIDATES):
-        number = "".join(str(_digit(generator, 1 if place == 0 else 0)) for place in range(digits))
+        number = next(numbers)
         if number not in found and number != _UNJOINABLE_BRIDGE:
             found.append(number)
     return found
@@ -120,9 +120,22 @@ def _may_be_bridge(number: str) -> bool:
     return number.isascii() and number.isdigit() and 0 < int(number) < 1 << 63 and number != _UNJOINABLE_BRIDGE
 
 
-def _digit(generator: random.Random, lowest: int) -> int:
-    """Draw as Ruby's Random.rand(lowest..9) does: masked bits, drawn again while they are too large."""
-    span = 9 - lowest
-    while (bits := generator.getrandbits(32) & 15) > span:
-        pass
-    return bits + lowest
+# What the last four bits of a byte are as a digit, and the bytes where they are too large for one.
+_DIGITS: Final = bytes(ord("0") + (byte & 15) for byte in range(256))
+_NO_DIGITS: Final = bytes(byte for byte in range(256) if byte & 15 > 9)
+_DRAWN_AT_ONCE: Final = 64
+
+
+def _numbers(generator: random.Random, digits: int) -> Iterator[str]:
+    """Yield numbers whose digits are drawn as Ruby's Random.rand(lowest..9) does it, many at once.
+
+    A digit is the last four of 32 bits, drawn again while they are too large. The first begins at 1: one more than what
+    is drawn, which must be under 9.
+    """
+    drawn = b""
+    while True:
+        while len(drawn) < digits:
+            words = generator.getrandbits(32 * _DRAWN_AT_ONCE).to_bytes(4 * _DRAWN_AT_ONCE, "little")
+            drawn = (drawn + words[::4].translate(_DIGITS, _NO_DIGITS)).lstrip(b"9")
+        yield chr(drawn[0] + 1) + drawn[1:digits].decode()
+        drawn = drawn[digits:].lstrip(b"9")

@@ -57,8 +57,18 @@ async def call(request: Request, rest: str = "") -> HTTPResponse:
             )
         )
     if answer.location:
-        return text("", status=302, headers={"Location": answer.location})
-    return HTTPResponse(answer.body, content_type=answer.content_type or XML)
+        return _Quick("", 302, {"Location": answer.location}, "text/plain; charset=utf-8")
+    return _Quick(answer.body, content_type=answer.content_type or XML)
+
+
+class _Quick(HTTPResponse):
+    """An answer; that its headers hold nothing to remove is seen at once: Sanic needs 8 µs for a redirect's."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _sanitize_header_value(value: str) -> str:
+        return value if value.isprintable() else HTTPResponse._sanitize_header_value(value)  # noqa: SLF001 - Sanic's
 
 
 async def root(_request: Request) -> HTTPResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import signal
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 # Every call ends within 9 s (spec/operations.md), so what is under way at a stop can end.
 _DRAIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.05
+# New objects until the youngest are looked through; and how often that is done until those that outlived it are.
+_COLLECT_AFTER: Final = (20_000, 20, 50)
 
 
 def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
@@ -58,7 +61,15 @@ def _let_go(listener: socket.socket) -> None:
 def run_worker(settings: Settings, conninfo: str, listener: socket.socket) -> None:
     """Answer calls until SIGTERM, or until the parent is gone."""
     logs.configure(settings.log_level, settings.log_format)
+    _spare_the_collector()
     uvloop.run(_work(settings, conninfo, listener))
+
+
+def _spare_the_collector() -> None:
+    """Look for cycles more rarely, and never among what was imported: calls leave next to none (3 to 8 % of CPU)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 async def _work(settings: Settings, conninfo: str, listener: socket.socket) -> None:

@@ -6,7 +6,7 @@ import re
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -37,6 +37,47 @@ def test_any_bytes_are_a_reply_or_useless(body: bytes) -> None:
     assert (reply.body, reply.root.tag) == (NOT_XML.sub("\ufffd".encode(), body), "response")
     assert reply.succeeded == (reply.root.findtext("returncode") == "SUCCESS")
     assert etree.fromstring(wire.passed_on(reply)).tag == "response"
+
+
+PIECES = st.sampled_from([
+    "<a>", "</a>", "<a/>", "</b>", "<b c='d'>", "<b c='1' c='2'/>", "<p:a/>", "<p:a xmlns:p='u'/>", "<a p:b='c'/>",
+    "<!-- -- -->", "<![CDATA[<a>]]>", "<!DOCTYPE a>", "<?a b?>", "<?p:a?>", "<:a/>", "<?xml version='1.0'?>",
+    "<messageKey>notFound</messageKey>", "<returncode>FAILED</returncode>", "</response>", "<response>", "<é>", "<1/>",
+    "text", "&#10;", "]]>", "<!-- x -->", "&amp;", "&lt;", "&#0;", "&#xFFFE;", "&#xD800;", "&a;", "&", "<", ">", "\0",
+    "<a xml:lang='x'/>", "<a xml:id='1'/>", "<a:b:c/>", "<a b/>", "\r\n", "<\u0e33/>", "\ufeff", "\x85", "\uffff",
+])  # fmt: skip
+BEGINNINGS = st.sampled_from(
+    ["<response><returncode>SUCCESS</returncode>", "<response>\n<returncode>FAILED</returncode>"]
+)
+
+
+@pytest.mark.shows("bbb-api: an upstream answer without returncode", "issue D: XML")
+@settings(max_examples=500, deadline=None)
+@given(
+    BEGINNINGS,
+    st.lists(PIECES | PIECES.map(lambda piece: f"<x>{piece}</x>"), max_size=5),
+    st.sampled_from(["</response>", "</response>\n", "</response> x", ""]),
+)
+def test_what_is_read_without_a_tree_is_what_the_tree_says(beginning: str, pieces: list[str], end: str) -> None:
+    body = "".join((beginning, *pieces, end)).encode()
+    if (plain := wire._plain_reply(body)) is not None:
+        root = etree.fromstring(body)
+        assert root.tag == "response"
+        assert plain.succeeded == (root.findtext("returncode") == "SUCCESS")
+        assert plain.message_key == (root.findtext("messageKey") or "")
+        assert plain.root.tag == "response"
+
+
+@pytest.mark.shows("bbb-api: an upstream answer without returncode")
+def test_usual_answers_need_no_tree() -> None:
+    for body in (
+        b"<response>\n<returncode>SUCCESS</returncode>\n<running>true</running>\n</response>",
+        "<response><returncode>SUCCESS</returncode><a>é &amp; <![CDATA[<ü>]]></a></response>".encode(),
+    ):
+        plain = wire._plain_reply(body)
+        assert plain
+        assert plain.succeeded
+        assert wire.passed_on(plain) == body
 
 
 @pytest.mark.shows("bbb-api: an upstream answer without returncode")
