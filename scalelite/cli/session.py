@@ -30,6 +30,7 @@ T = TypeVar("T")
 DEFAULT_INVENTORY: Final = Path("inventories/default")
 _ACTOR: Final = "scalelite.actor"
 _PASSWORDS: Final = "scalelite.passwords"
+_OPENED: Final = "scalelite.opened"
 
 
 def settings_of_process() -> Settings:
@@ -89,11 +90,18 @@ def inventory_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def vault_passwords(settings: Settings) -> list[Password]:
-    """Return the passwords that options name, else that of the environment's file; raises PasswordUnavailable."""
-    sources: list[PasswordSource] = click.get_current_context().meta.get(_PASSWORDS, [])
-    if not sources and settings.vault_password_file:
-        sources = [PasswordSource(settings.vault_password_file)]
-    return [password(source, asked_password) for source in sources]
+    """Return the passwords that options name, else that of the environment's file; raises PasswordUnavailable.
+
+    Asked for and looked up once a command, however often it loads an inventory.
+    """
+    known = click.get_current_context().meta
+    if _OPENED not in known:
+        sources: list[PasswordSource] = known.get(_PASSWORDS, [])
+        if not sources and settings.vault_password_file:
+            sources = [PasswordSource(settings.vault_password_file)]
+        known[_OPENED] = [password(source, asked_password) for source in sources]
+    passwords: list[Password] = known[_OPENED]
+    return passwords
 
 
 def asked_password(label: str, *, twice: bool = False) -> str:

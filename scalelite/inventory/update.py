@@ -12,12 +12,10 @@ from difflib import SequenceMatcher
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel
-
 from scalelite.core.align import settled
-from scalelite.core.model import SECTION_OF, SENTINEL_TENANT, Declared, Key, Kind, Secret, ServerSpec, TenantSpec
-from scalelite.core.plan import owner
+from scalelite.core.model import SECTION_OF, Declared, Key, Kind, Secret, ServerSpec
 from scalelite.inventory import dump
+from scalelite.inventory.differences import concerned, differences, leaves
 from scalelite.inventory.dump import Tree, Written
 from scalelite.inventory.extract import Extract, extracts
 from scalelite.inventory.layout import Hunk, Layout, Node, Splice, hunks, spliced
@@ -59,52 +57,11 @@ def update(inventory: Inventory, live: Declared, protect: Protect, folders: Iter
     `protect` says how new secrets are written, `folders` which of the inventory's paths are some.
     """
     with without_gc():
-        differences = list(_differences(inventory.wanted, live))
-        editor = _Editor(inventory, live, protect, frozenset(folders), _concerned(differences))
-        for key, before, after in differences:
+        found = differences(inventory.wanted, live)
+        editor = _Editor(inventory, live, protect, frozenset(folders), concerned(found))
+        for key, before, after in found:
             editor.edit(key, before, after)
         return editor.done()
-
-
-Difference = tuple[Key, "AnySpec | None", "AnySpec | None"]
-
-
-def _concerned(differences: Sequence[Difference]) -> frozenset[Key] | None:
-    """Return the servers and tenants that are edited; None where one comes or goes, which concerns its section."""
-    if not differences:
-        return None
-    owners = {owner(key) for key, _, _ in differences}
-    comes_or_goes = any(key in owners and (before is None or after is None) for key, before, after in differences)
-    return None if comes_or_goes else frozenset(owners)
-
-
-def _differences(wanted: Declared, live: Declared) -> Iterator[Difference]:
-    """Yield what an inventory says otherwise than what is live; settings and LRS of a whole tenant go with it."""
-    for key in sorted(wanted.objects.keys() | live.objects.keys()):
-        before, after = wanted.objects.get(key), live.objects.get(key)
-        if SECTION_OF[key.kind] not in wanted.sections or _goes_along(key, wanted, live):
-            continue
-        if isinstance(after, TenantSpec) and after.id == SENTINEL_TENANT:
-            continue
-        if before is None or settled(before, after) != after:
-            yield key, before, after
-
-
-def _goes_along(key: Key, wanted: Declared, live: Declared) -> bool:
-    tenant = Key(Kind.TENANT, key.name)
-    is_part = key.kind in {Kind.SETTING, Kind.LRS}
-    return is_part and not (tenant in wanted.objects and tenant in live.objects)
-
-
-def _leaves(value: Any, path: Parts = ()) -> dict[Parts, Any]:
-    """Return the fields of a spec by their paths."""
-    if isinstance(value, BaseModel):
-        items: Iterable[tuple[str, Any]] = value
-    elif isinstance(value, dict):
-        items = value.items()
-    else:
-        return {} if value is None else {path: value}
-    return {leaf: v for part, item in items for leaf, v in _leaves(item, (*path, part)).items()}
 
 
 @dataclass(slots=True)
@@ -137,7 +94,7 @@ class _Editor:
         live: Declared,
         protect: Protect,
         folders: frozenset[FilePath],
-        concerned: frozenset[Key] | None,
+        entries: frozenset[Key] | None,
     ) -> None:
         if not isinstance(inventory.wanted.places, Places):
             raise TypeError("an inventory that was not read from files")
@@ -153,8 +110,8 @@ class _Editor:
         self._problems: list[str] = []
         for source in inventory.sources:
             self._sources.setdefault(source.path, source)
-        self._concerned = concerned or frozenset()
-        self._extracts = extracts(inventory.sources, self._places, concerned)
+        self._concerned = entries or frozenset()
+        self._extracts = extracts(inventory.sources, self._places, entries)
 
     # --- what an edit is ------------------------------------------------------------------------------------------
 
@@ -165,7 +122,7 @@ class _Editor:
         elif before is None:
             self._add(key, after)
         else:
-            self._change(key, _leaves(settled(before, after)), _leaves(after))
+            self._change(key, leaves(settled(before, after)), leaves(after))
 
     def _file(self, source: Source) -> _File:
         if source.path not in self._files:

@@ -66,6 +66,17 @@ def test_a_changed_secret_needs_a_way_to_be_written(scalelite: Command, database
     assert "No changes." in scalelite("plan", "inv.yml", "--vault-password-file", "password").stdout
 
 
+@pytest.mark.shows("inventory: export --update", "inventory: an executable password file is run")
+def test_a_program_is_asked_for_the_password_once(scalelite: Command, database: str) -> None:
+    program = scalelite.folder / "password"
+    program.write_text("#!/bin/sh\necho asked >> asked\necho open sesame\n")
+    program.chmod(0o700)
+    for number in range(2):  # the second time there is a vault to open, too
+        change_by_hand(database, secret=Secret(f"{CANARY}-{number}"))
+        scalelite("export", "--update", "inv.yml", "--yes", "--vault-password-file", "./password")
+        assert (scalelite.folder / "asked").read_text() == "asked\n" * (number + 1)
+
+
 @pytest.mark.shows("inventory: export --update")
 def test_what_cannot_be_proved_leaves_the_original(scalelite: Command, database: str) -> None:
     groups = "groups:\n  large: {servers: [bbb2.example.com]}\n"
