@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scalelite.store.observed import RunningMeeting
 
 HEADS: Final = ("meeting", "tenant", "server", "users", "phase", "since")
+VALUES: Final = ("meeting_id", "tenant", "server", "users", "phase", "silent", "since")
 
 _tenant = click.option("--tenant", default="", metavar="NAME", help="Only its meetings.")
 
@@ -58,11 +59,26 @@ def _running(ids: tuple[str, ...], tenant: str) -> list[RunningMeeting]:
 def list_(ids: tuple[str, ...], tenant: str, style: Style) -> None:
     """List meetings, as Postgres knows them; users as the poller last saw them.
 
+    Without IDs and tenant also those that servers run and Postgres does not know: their phase is "unknown".
+
     \b
     Example: scalelite meetings list --format json
     """
     values = [_plain(meeting) for meeting in _running(ids, tenant)]
+    if not ids and not tenant:
+        unknown = with_connection(settings_of_process(), _unknown, doing="meetings")
+        values += [
+            dict.fromkeys(VALUES) | {"meeting_id": meeting_id, "server": server, "phase": "unknown", "silent": False}
+            for server, meeting_ids in sorted(unknown.items())
+            for meeting_id in meeting_ids
+        ]
     print_list(style, HEADS, [_cells(value) for value in values], values)
+
+
+async def _unknown(connection: Connection) -> dict[str, tuple[str, ...]]:
+    from scalelite.flows.meetings import unknown  # noqa: PLC0415 - 0.1 s to import
+
+    return await unknown(connection)
 
 
 def _plain(meeting: RunningMeeting) -> dict[str, Any]:
@@ -79,8 +95,9 @@ def _plain(meeting: RunningMeeting) -> dict[str, Any]:
 
 def _cells(value: dict[str, Any]) -> tuple[str, ...]:
     phase = f"{value['phase']}, silent" if value["silent"] else value["phase"]
-    since = f"{datetime.fromisoformat(value['since']):%Y-%m-%d %H:%M}"
-    return (value["meeting_id"], value["tenant"] or "-", value["server"], str(value["users"]), phase, since)
+    since = f"{datetime.fromisoformat(value['since']):%Y-%m-%d %H:%M}" if value["since"] else "-"
+    users = "-" if value["users"] is None else str(value["users"])
+    return (value["meeting_id"], value["tenant"] or "-", value["server"], users, phase, since)
 
 
 @meetings.command()

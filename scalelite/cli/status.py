@@ -61,6 +61,10 @@ def status(style: Style, explain: bool, watch: bool, interval: float) -> None:
         print_fitting(HEADS, [_cells(row) for row in rows], _styles(rows))
     else:
         print_list(style, HEADS, [_cells(row) for row in rows], [asdict(row) for row in rows])
+    for row in rows if style == "table" else ():
+        if count := len(row.unknown_meetings):
+            they = f"{show.counted(count, 'meeting')} that Postgres does not know"
+            click.echo(f"note: {row.id} runs {they}; `scalelite meetings list` names them.", err=True)
 
 
 def _rows(settings: Settings) -> list[ServerRow]:

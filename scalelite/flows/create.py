@@ -55,6 +55,7 @@ _TOKEN_BYTES: Final = 20
 _BRIDGE_TAKEN: Final = "nonUniqueVoiceBridge"
 _MOST_BRIDGES: Final = 3
 _ID_TAKEN: Final = "idNotUnique"
+_DUPLICATE: Final = "duplicateWarning"
 
 OVER_LIMIT: Final = Counter(
     "scalelite_tenant_over_limit", "New meetings that a limit of their tenant stopped.", ["tenant"]
@@ -246,12 +247,35 @@ class Creates:
             raise
         except UpstreamFailed:
             raise CreateFailed from None
-        if reply.succeeded and meeting.phase == "creating":
+        if reply.succeeded and reply.message_key != _DUPLICATE and meeting.phase != "creating":
+            meeting = await self._begun_anew(wanted, meeting)
+        elif reply.succeeded and meeting.phase == "creating":
             async with self.services.database.use(AFTER_RECALL_S) as connection:
                 await runtime.confirm_meetings(connection, [meeting.generation])
         if reply.succeeded:
             self.snapshot.remember(replace(meeting, phase="running"))
         return Answer(wire.passed_on(reply))
+
+    async def _begun_anew(self, wanted: Wanted, meeting: Meeting) -> Meeting:
+        """Keep what the server has created, not having it any more: the end of the one before may be under way.
+
+        Where that has come, it is claimed again; one that another create has placed elsewhere is to be ended here.
+        """
+        self.snapshot.forget(meeting.generation)
+        try:
+            async with self.services.database.use(AFTER_RECALL_S) as connection:
+                if generation := await runtime.renew_meeting(connection, meeting.generation):
+                    return replace(meeting, generation=generation)
+            found = await self.claims.claim(self._claim_of(wanted, [meeting.server]), AFTER_RECALL_S)
+            if found and found[1].server == meeting.server:
+                self.confirmations.add(found[1].generation)
+                return found[1]
+            async with self.services.database.use(AFTER_RECALL_S) as connection:
+                await runtime.raise_tombstones(connection, [meeting])
+            return found[1] if found else meeting
+        except DatabaseAway:
+            log.warning("a meeting that server %s has created anew is as it was", meeting.server)
+            return meeting
 
     async def _with_hooks(self, wanted: Wanted, meeting: Meeting) -> Meeting:
         """Keep the hooks of a repeated create, unless this worker knows that they are kept; none takes none away."""

@@ -10,7 +10,7 @@ from scalelite.core import commands
 from scalelite.errors import Ambiguous, NotDeclared, UpstreamFailed
 from scalelite.flows import admin
 from scalelite.flows.cluster import cluster_view
-from scalelite.store import observed, runtime, specs
+from scalelite.store import observed, polls, runtime, specs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -48,6 +48,11 @@ async def running(connection: Connection, texts: Sequence[str] = (), tenant: str
     if not texts:
         return [meeting for meeting in every if not tenant or meeting.tenant == tenant]
     return [find(every, text, tenant) for text in texts]
+
+
+async def unknown(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Return by server the meetings that run there though Postgres does not know them, as last polled."""
+    return await polls.unknown_meetings(connection)
 
 
 async def end(services: Services, wanted: Iterable[RunningMeeting], tell: Tell) -> list[MeetingEnd]:

@@ -129,7 +129,8 @@ class Proxy:
         except (UpstreamFailed, asyncio.CancelledError):  # the caller is gone, or has waited long enough
             await last_write(self._mark_ending(meeting))
             raise
-        if reply.succeeded or reply.message_key == "notFound":
+        # One that is being created may just not be there yet.
+        if reply.succeeded or (reply.message_key == "notFound" and meeting.phase != "creating"):
             await self._write(runtime.forget_meetings, [meeting.generation])
             self.snapshot.forget(meeting.generation)
         return Answer(reply.body)

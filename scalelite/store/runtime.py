@@ -262,6 +262,30 @@ async def renumber(connection: Connection, meeting: Meeting, bridges: Sequence[s
     return number if number != meeting.voice_bridge else ""
 
 
+async def renew_meeting(connection: Connection, generation: int) -> int:
+    """Give a meeting that its server has created anew another number, so that no end of the one before takes it away.
+
+    Returns that number; 0 if the meeting is gone.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(5341, 1)")  # claims are numbered as they are committed
+        cursor = await connection.execute(
+            """
+            WITH renewed AS (
+                 UPDATE meeting SET generation = nextval('claim_sequence'), phase = 'running', missed = 0,
+                        claimed_at = clock_timestamp()
+                  WHERE generation = %(old)s RETURNING generation),
+                 hooks AS (
+                 UPDATE callback_hook h SET generation = renewed.generation FROM renewed
+                  WHERE h.generation = %(old)s)
+            SELECT generation, pg_notify('scalelite_meeting', %(old)s::text) FROM renewed
+            """,
+            {"old": generation},
+        )
+        row = await cursor.fetchone()
+    return int(row["generation"]) if row else 0
+
+
 async def keep_password(connection: Connection, meeting: Meeting) -> None:
     """Keep the moderator password that a meeting's server has."""
     identity = meeting_identity(meeting.tenant, meeting.meeting_id)

@@ -154,6 +154,36 @@ def test_meetings_are_listed_looked_at_and_ended(cluster: Here, servers: list[Ru
     assert "No meeting runs" in cluster("meetings", "end", "-y").out
 
 
+@pytest.mark.shows("operations: meetings that Postgres does not know")
+def test_meetings_that_postgres_does_not_know_are_listed_and_noted(cluster: Here, servers: list[RunningServer]) -> None:
+    servers[1].create_meeting("theirs")
+    cluster("poll", "--once")
+    listed = {one["meeting_id"]: one for one in cluster("meetings", "list", "--format", "json").json}
+    assert {name: one["phase"] for name, one in listed.items()} == {
+        "room-1": "running", "room-2": "running", "theirs": "unknown",
+    }  # fmt: skip
+    assert listed["theirs"]["server"] == "bbb2"
+    assert listed["theirs"].keys() == listed["room-1"].keys()
+    assert "theirs" in cluster("meetings").out
+    assert "bbb2 runs 1 meeting that Postgres does not know" in cluster("status").err
+    assert cluster("status", "--format", "json").err == ""
+    assert "no meeting 'theirs'" in cluster("meetings", "end", "theirs", "-y", status=1).err, "not adopted"
+
+
+@pytest.mark.shows("LB-8")
+def test_the_formula_of_a_load_is_told_with_what_it_is_made_of(cluster: Here, servers: list[RunningServer]) -> None:
+    servers[0].add_users("room-1", 20)
+    cluster("poll", "--once")
+    told = cluster("status", "--explain").out
+    assert "load = multiplier x (polled + reserved)" in told
+    assert "polled = 0 x meetings + 1 x users + 0 x voice + 0 x videos" in told
+    assert "counts 15 users at least" in told
+    rows = [line.split() for line in told.splitlines() if "127.0.0.1" in line]
+    assert rows[0][1:] == ["2", "20", "0", "0", "20.0", "0.0", "0", "meetings", "1", "20.0"]
+    (explained,) = cluster("status", "--explain", "--format", "json").json
+    assert (explained["weights"]["user"], explained["min_user_count"]) == (1, 15)
+
+
 @pytest.mark.shows("cli: servers meetings")
 def test_servers_are_asked_for_their_meetings(cluster: Here, servers: list[RunningServer]) -> None:
     listed = cluster("servers", "meetings", "--format", "json").json

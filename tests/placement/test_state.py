@@ -15,9 +15,10 @@ from psycopg.conninfo import make_conninfo
 from scalelite.core import commands
 from scalelite.flows import admin
 from scalelite.flows.acting import Acting
+from scalelite.store import runtime
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
-from tests.web.conftest import QUICK, Answer, Cluster
+from tests.web.conftest import QUICK, Answer, Cluster, eventually
 
 TENANTS: Final = ("tenant1", "tenant2")
 ROOMS: Final = ("room-1", "room-2", "room-3")
@@ -64,6 +65,7 @@ class World:
         match what:
             case "panic":
                 await admin.panic(await self.cluster.poller(), OPERATOR, server.name)
+                assert server.name not in {row["server"] for row in await self.rows()}, "DR-5"
             case "refuse":
                 server.refuse()
             case "accept":
@@ -114,6 +116,18 @@ class World:
         assert not placed & tombstones, "no meeting is placed where one of its id waits to be ended"
         declared = await self.pairs("SELECT id, state FROM server")
         assert {state for _, state in declared} == {"enabled"}, "PO-6: neither holds nor polls write what is declared"
+        bridges = {row["voice_bridge"] for row in rows}
+        assert not bridges & {"", "99999"}, "DI-2"
+        await self.cluster.connection.execute("SELECT sum_reserved()")
+        cursor = await self.cluster.connection.execute("SELECT server, load FROM reserved WHERE load > 0")
+        sums = {row["server"]: row["load"] for row in await cursor.fetchall()}
+        reserved = await runtime.reserved_loads(self.cluster.connection)
+        assert sums == {server: load for server, (load, _) in reserved.items()}, "LB-4"
+        await eventually(self.no_claim_is_open, 5)
+
+    async def no_claim_is_open(self) -> bool:
+        """CR-3: while nobody calls, each claim was confirmed or taken back."""
+        return not await self.pairs("SELECT tenant::text, meeting_id FROM meeting WHERE phase = 'creating'")
 
     async def rows(self) -> list[dict[str, object]]:
         cursor = await self.cluster.connection.execute(

@@ -63,6 +63,67 @@ async def test_what_another_tenant_created_too_late_is_not_taken_up(cluster: Clu
     assert (await service.create("room", tenant="tenant2")).succeeded
 
 
+# --- ends and creates at once ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.shows("CR-7", "PO-1")
+async def test_an_end_that_overtakes_the_create_leaves_the_meeting_known(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    (server,) = cluster.servers
+    server.fail("slow", calls=["create"], seconds=0.5)
+    creating = asyncio.create_task(service.create("room", moderatorPW="mp"))
+
+    async def asked() -> bool:
+        return server.request_counts["create"] == 1
+
+    await eventually(asked, 5)
+    assert (await service.about("end", "room", password="mp")).key == "notFound"
+    assert (await creating).succeeded
+    assert (await service.join("room")).location
+    assert (await service.about("end", "room", password="mp")).succeeded
+    assert await cluster.meetings() == []
+
+
+@pytest.mark.shows("CR-1", "PO-17")
+async def test_a_repeat_that_an_end_overtakes_leaves_the_meeting_known(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    (server,) = cluster.servers
+    await service.create("room", moderatorPW="mp")
+    server.fail("slow", calls=["create"], seconds=0.5)
+    repeating = asyncio.create_task(service.create("room", moderatorPW="mp"))
+
+    async def asked() -> bool:
+        return server.request_counts["create"] == 2
+
+    await eventually(asked, 5)
+    assert (await service.about("end", "room", password="mp")).succeeded
+    assert ((await repeating).key, (await repeating).succeeded) == ("", True), "created, and no duplicate"
+    assert (await service.join("room")).location
+    assert [row[:2] for row in await cluster.meetings()] == [("room", server.name)]
+
+
+@pytest.mark.shows("PO-17", "data: generation")
+async def test_a_meeting_that_its_server_lost_and_made_anew_is_another(cluster: Cluster) -> None:
+    """So that an end of the first that is under way does not take the second away."""
+    service = await cluster.start(1)
+    ended = "https://lms.example.com/ended"
+    await service.create("room", meetingEndedURL=ended)
+
+    async def generations() -> list[tuple[int, int]]:
+        cursor = await cluster.connection.execute(
+            "SELECT m.generation, h.generation AS hook FROM meeting m JOIN callback_hook h USING (meeting_id)"
+        )
+        return [(row["generation"], row["hook"]) for row in await cursor.fetchall()]
+
+    ((first, _),) = await generations()
+    cluster.servers[0].forget("room")
+    assert (await service.create("room", meetingEndedURL=ended)).succeeded
+    ((second, hook),) = await generations()
+    assert second == hook > first
+    assert (await service.create("room", meetingEndedURL=ended)).key == "duplicateWarning"
+    assert await generations() == [(second, second)]
+
+
 # --- placed anew -----------------------------------------------------------------------------------------------------
 
 
