@@ -28,8 +28,9 @@ class Listing(click.Group):
     """A group of commands that lists where none of them is named: `scalelite servers --format json`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `list` in front of its options."""
-        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
+        """Put `list` in front of its options; not while a shell asks which commands there are."""
+        is_named = bool(args) and (not args[0].startswith("-") or args[0] in self.get_help_option_names(ctx))
+        if not is_named and not ctx.resilient_parsing:
             args = ["list", *args]
         return super().parse_args(ctx, args)
 

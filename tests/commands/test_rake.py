@@ -98,9 +98,12 @@ def test_a_shell_completes_commands(here: Here, shell: str) -> None:
 
 
 @pytest.mark.shows("cli: shell completion")
-def test_completion_names_the_commands() -> None:
+@pytest.mark.parametrize(
+    ("words", "names"), [("scalelite ser", {"serve", "servers"}), ("scalelite meetings ", {"end", "info", "list"})]
+)
+def test_completion_names_the_commands(words: str, names: set[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "scalelite"], capture_output=True, text=True, check=False,
-        env={"_SCALELITE_COMPLETE": "bash_complete", "COMP_WORDS": "scalelite ser", "COMP_CWORD": "1"},
+        env={"_SCALELITE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
     )  # fmt: skip
-    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == {"serve", "servers"}
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == names
