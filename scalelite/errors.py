@@ -284,6 +284,15 @@ class NotPlayable(ScaleliteError):
         super().__init__("there is no such recording")
 
 
+class StorageAway(ScaleliteError):
+    """The files of recordings cannot be read now."""
+
+    http_status = 503
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the files of recordings cannot be read: {message}")
+
+
 class NotStored(ScaleliteError):
     """An archive that was sent could not be written to the spool; the sender keeps it and tries again."""
 

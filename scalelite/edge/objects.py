@@ -279,8 +279,10 @@ class _Exchange:
             raise ObjectsFailed(f"{request.method} {request.path}: status {answer.status}")
         return answer
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._context.__aexit__(*error)
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        await self._context.__aexit__(kind, error, trace)
+        if isinstance(error, aiohttp.ClientError | TimeoutError):  # while the answer was read
+            raise ObjectsFailed(f"{self.request.method} {self.request.path}: {type(error).__name__}") from None
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

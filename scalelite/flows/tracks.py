@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from scalelite.core import tracks
@@ -10,7 +11,7 @@ from scalelite.core.listing import Filter
 from scalelite.core.recording import RECORD_ID, folder_of
 from scalelite.core.tracks import KINDS, LARGEST, Track
 from scalelite.edge.folders import write_file
-from scalelite.errors import NotStored, RecordingNotFound
+from scalelite.errors import RecordingNotFound
 from scalelite.flows.calls import Answer
 from scalelite.store import recordings as store
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from scalelite.flows.calls import Caller
     from scalelite.flows.proxy import Proxy
     from scalelite.flows.services import Services
+
+log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 # The one format that subtitles belong to, where its player looks for their list.
@@ -39,7 +42,10 @@ async def get_text_tracks(proxy: Proxy, caller: Caller) -> Answer:
         return _failed("paramError", "Missing param recordID.")
     if (folder := await _folder(proxy, caller, record_id)) is None:
         return _unknown(record_id)
-    found = await _tracks(proxy.services, folder)
+    try:
+        found = await _tracks(proxy.services, folder)
+    except OSError as error:
+        return _away(record_id, error)
     if not found:
         return _failed("noCaptionsFound", f"No captions were found for {record_id}.")
     base = f"{caller.tenant.public_url or caller.origin}/{FORMAT}/{record_id}"
@@ -68,8 +74,8 @@ async def put_text_track(proxy: Proxy, caller: Caller) -> Answer:
         await store_track(proxy.services, record_id, Track(lang, params["label"], kind, _UPLOAD), content)
     except RecordingNotFound:
         return _unknown(record_id)
-    except OSError:
-        raise NotStored from None
+    except OSError as error:
+        return _away(record_id, error)
     return Answer(tracks.stored(record_id), content_type=JSON)
 
 
@@ -128,6 +134,11 @@ async def _tracks(services: Services, folder: str) -> list[Track]:
 
 async def _read(services: Services, name: str) -> bytes:
     return b"".join([chunk async for chunk in services.recordings.read(name, 0, LARGEST)])
+
+
+def _away(record_id: str, error: OSError) -> Answer:
+    log.warning("the text tracks of recording %s: %s", record_id, error)
+    return _failed("internalError", "The files of the recording cannot be read or written now.")
 
 
 def _unknown(record_id: str) -> Answer:

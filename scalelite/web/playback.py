@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import mimetypes
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from sanic import HTTPResponse, Request
 from sanic.response import html, redirect
 
 from scalelite.core.playback import COOKIE
-from scalelite.errors import NotPlayable
+from scalelite.errors import DatabaseAway, NotPlayable, StorageAway
 from scalelite.flows.playback import Asked
 from scalelite.web.bbb_api import host_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sanic import Sanic
 
     from scalelite.core.playback import Target
     from scalelite.flows.playback import Granted, Playback
     from scalelite.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # Where nginx has the files, for requests of ours alone (deploy/nginx).
 INTERNAL: Final = "/static-resource"
@@ -29,6 +35,12 @@ _NOT_FOUND: Final = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>No such recording</title></head>
 <body><h1>No such recording</h1><p>There is nothing to play at this address, or not for you, or not any more.</p></body>
+</html>
+"""
+_AWAY: Final = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Not now</title></head>
+<body><h1>Not now</h1><p>Recordings cannot be played at the moment. Try again in a minute.</p></body>
 </html>
 """
 
@@ -59,6 +71,9 @@ async def play(request: Request, rest: str) -> HTTPResponse | None:  # noqa: ARG
             return await _deliver(request, worker, granted)
     except NotPlayable:
         return html(_NOT_FOUND, 404, {"Cache-Control": "no-store"})
+    except (DatabaseAway, StorageAway) as error:
+        log.warning("%s: %s", request.path, error)
+        return html(_AWAY, 503, {"Cache-Control": "no-store", "Retry-After": "5"})
     headers = {"X-Accel-Redirect": INTERNAL + granted.target.resource, **_kept(granted)}
     return HTTPResponse(headers=headers, content_type=_type(granted.target))
 
@@ -81,26 +96,39 @@ async def _deliver(request: Request, worker: Playback, granted: Granted) -> HTTP
     if granted.target.player:
         raise NotPlayable
     storage, name = worker.services.recordings, granted.file
-    if (size := await storage.size(name)) is None:
+    with _away():
+        size = await storage.size(name)
+    if size is None:
         raise NotPlayable
     headers = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff", **_kept(granted)}
+    kind = _type(granted.target)
     part = _part(request.headers.get("range", ""), size)
     if part is None:
-        return HTTPResponse(
-            status=416, headers={**headers, "Content-Range": f"bytes */{size}"}, content_type=_type(granted.target)
-        )
+        return HTTPResponse(status=416, headers={**headers, "Content-Range": f"bytes */{size}"}, content_type=kind)
     start, length = part
     status = 206 if length != size else 200
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
     headers["Content-Length"] = str(length)
     if request.method == "HEAD":
-        return HTTPResponse(status=status, headers=headers, content_type=_type(granted.target))
-    stream = await request.respond(status=status, headers=headers, content_type=_type(granted.target))
-    async for chunk in storage.read(name, start, length):
+        return HTTPResponse(status=status, headers=headers, content_type=kind)
+    chunks = storage.read(name, start, length)
+    with _away():  # before the status is told
+        first = await anext(chunks, b"")
+    stream = await request.respond(status=status, headers=headers, content_type=kind)
+    await stream.send(first)
+    async for chunk in chunks:
         await stream.send(chunk)
     await stream.eof()
     return None
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageAway(str(error)) from None
 
 
 def _part(header: str, size: int) -> tuple[int, int] | None:

@@ -93,6 +93,7 @@ async def sweep(service: Service, how: str, turn: str) -> dict[str, float]:
         "ready": service.send("/health/ready"),
         "live": service.send("/health/live"),
         "metrics": service.send("/metrics", host=DOMAIN),
+        "a recording": service.send("/video/abc/index.html"),
         "meeting ended": service.send("/bigbluebutton/api/meeting_ended/token"),
         "management": service.send("/scalelite/api/getServers", headers={"Authorization": "Bearer x"}, host=DOMAIN),
     }
@@ -100,7 +101,7 @@ async def sweep(service: Service, how: str, turn: str) -> dict[str, float]:
     answers = dict(zip(calls, await asyncio.gather(*calls.values()), strict=True))
     assert [call for call in goes_on if not (answers[call].location or answers[call].succeeded)] == []
     assert [call for call in fails if not told(answers[call])] == []
-    assert [answers[call].status for call in ("ready", "live", "metrics")] == [503, 200, 200]
+    assert [answers[call].status for call in ("ready", "live", "metrics", "a recording")] == [503, 200, 200, 503]
     return {call: answer.took_s for call, answer in answers.items()}
 
 

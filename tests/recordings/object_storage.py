@@ -65,7 +65,7 @@ def place(recording: Recording, format_name: str) -> str:
 class Between:
     """Stands between an importer and the S3 server: before or after the n-th request is done, something happens.
 
-    With a status, that is the answer; before it, nothing is done then.
+    With a status, that is the answer; before it, nothing is done then. `cut`: the answer breaks off in the middle.
     """
 
     def __init__(self, s3: str) -> None:
@@ -81,15 +81,17 @@ class Between:
         *,
         after: bool = False,
         status: int | None = None,
+        cut: bool = False,
     ) -> None:
         """Let something happen at that request, counted from 0 and from now on."""
         self.count, self.at, self.happens, self.after, self.status = 0, at, happens, after, status
+        self.cut = cut
 
     @property
     def was_reached(self) -> bool:
         return self.count > self.at
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         number, self.count = self.count, self.count + 1
         body = await request.read()
         if number != self.at:
@@ -101,7 +103,18 @@ class Between:
         answered = await self.pass_on(request, body)
         if self.after:
             await self.happen(request)
+        if self.cut:
+            return await self.broken_off(request, answered)
         return web.Response(status=self.status) if self.status else answered
+
+    async def broken_off(self, request: web.Request, answered: web.Response) -> web.StreamResponse:
+        assert isinstance(answered.body, bytes)
+        begun = web.StreamResponse(status=answered.status, headers={"Content-Length": str(len(answered.body) + 1)})
+        await begun.prepare(request)
+        await begun.write(answered.body[: len(answered.body) // 2])
+        assert request.transport
+        request.transport.abort()
+        return begun
 
     async def happen(self, request: web.Request) -> None:
         done = self.happens(request)

@@ -228,7 +228,7 @@ async def test_an_import_by_a_person_and_its_revision_come_together_or_not_at_al
     by = library.author(services, "import")
     for step in range(MANY_STEPS):
         disk.wait_for(step)
-        desk.send(recorded(step), ("podcast", "notes"))
+        desk.send(recorded(step), ("notes",))
         with suppress(DatabaseAway):
             await importer.import_waiting(services, settled_s=-60, by=by)
         listed = {found.record_id for found in await desk.listed()}

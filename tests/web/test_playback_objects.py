@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
-from tests.recordings.object_storage import made_bucket, variables
+from tests.recordings.object_storage import between, made_bucket, variables
 from tests.web.test_playback import FORMATS, THEIRS, assert_nothing, paths, sent, theatre
 from tests.web.test_tracks import SRT, get, put
 
@@ -72,3 +73,28 @@ async def test_subtitles_are_put_and_served(stored: Theatre) -> None:
     (track,) = (await get(it, recordID=ours))["tracks"]
     served = await it.get(f"/presentation/{track['href'].partition('/presentation/')[2]}")
     assert served.body.decode().startswith("WEBVTT\n\n1\n00:00:01.000 -->")
+
+
+@pytest.mark.shows("recordings: S3", "recordings: playback")
+async def test_while_the_storage_is_away_nothing_is_served_and_nothing_else_is_said(
+    cluster: Cluster, s3: str, tmp_path: Path
+) -> None:
+    await made_bucket(s3, "away")
+    async with between(s3) as wire:
+        it = await theatre(cluster, tmp_path, variables(wire.address, "away"))
+        path = f"/video/{it.open.record_id}/video-0.m4v"
+        for step in (0, 1):  # its size, its bytes
+            wire.expect(step, status=500)
+            answer = await it.get(path)
+            assert (answer.status, answer.headers["Retry-After"], b"<h1>Not now" in answer.body) == (503, "5", True)
+        wire.expect(1, cut=True)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await it.get(path)
+        wire.expect(-1)
+        assert (await it.get(path)).body == b"video video-0.m4v"
+        wire.expect(0, status=500)
+        assert (await get(it, recordID=it.open.record_id))["messageKey"] == "internalError"
+        wire.expect(1, status=500)
+        key = await put(it, SRT, recordID=it.open.record_id, kind="captions", lang="de", label="x")
+        assert key == "internalError"
+        await assert_nothing(it, f"/video/{it.closed.record_id}/video-0.m4v")
