@@ -13,14 +13,13 @@ import json
 import re
 import socket
 import uuid
+from base64 import b64decode
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
-from aiohttp import web
 from lxml import etree
 from pydantic import ValidationError
 from sanic import Sanic
@@ -44,6 +43,7 @@ from scalelite.store.db import connect
 from scalelite.store.specs import Author
 from scalelite.web import create_app
 from scalelite.web.protocol import StrictProtocol
+from tests.golden.servers import OTHERS, SERVERS, Stub, call_of, mode_of, stubs
 from tests.golden.situations import TENANTS, Situation, begins_anew, situation
 
 if TYPE_CHECKING:
@@ -52,16 +52,12 @@ if TYPE_CHECKING:
     from scalelite.core.model import AnySpec
     from scalelite.store.db import Connection
 
+# What differs, by part of an answer or of what it left: what was recorded, and what is.
+Differences = dict[str, tuple[str, str]]
+
 RECORDS: Final = Path(__file__).parent / "records"
 SECRET: Final = "sl-loadbalancer-secret-0123456789abcdef"
-SERVERS: Final = ("bbb1", "bbb2", "bbb3")
-# What Scalelite said by itself when a server's answer was of no use; ours then gets an answer of no use too.
-_NO_ANSWER: Final = (
-    "Unable to access meeting on server.",
-    "Unable to access server.",
-    "Unable to create meeting on server.",
-)
-_USELESS: Final = "Response did not include returncode"
+_CLOSED: Final = "http://127.0.0.1:1/bigbluebutton/api"
 
 
 def load(name: str) -> list[dict[str, Any]]:
@@ -79,70 +75,6 @@ def load(name: str) -> list[dict[str, Any]]:
     return found
 
 
-@dataclass
-class Stub:
-    """A server that answers what it is told to, and keeps what it was asked."""
-
-    name: str
-    url: str = ""
-    record: dict[str, Any] = field(default_factory=dict)
-    asked: list[dict[str, Any]] = field(default_factory=list)
-
-    async def answer(self, request: web.Request) -> web.Response:
-        query = request.rel_url.raw_query_string
-        call = request.rel_url.raw_path.rpartition("/")[2]
-        body = (await request.read()).decode()
-        self.asked.append(_asked(self.name, call, request.rel_url.raw_query_string, body))
-        said = re.search("<message>(.*?)</message>", self.record["response"].get("body", ""))
-        if said and said[1] in _NO_ANSWER and request.transport:
-            request.transport.abort()
-        useless = bool(said and said[1] == _USELESS)
-        return web.Response(text="<response><foo>bar</foo></response>") if useless else self._recorded(call, query)
-
-    def _recorded(self, call: str, query: str) -> web.Response:
-        """What came back to the client; a real server would tell the password that it was given."""
-        body = self.record["response"].get("body", "")
-        if call == "getMeetings" and self.name != "bbb1":
-            return web.Response(text="<response><returncode>SUCCESS</returncode><meetings/></response>")
-        given = dict(parse_qsl(query)).get("moderatorPW")
-        if call == "create" and given:
-            body = re.sub("<moderatorPW>.*?</moderatorPW>", f"<moderatorPW>{given}</moderatorPW>", body)
-        return web.Response(body=body.encode(), content_type="text/xml")
-
-
-def _asked(server: str, call: str, query: str, body: str) -> dict[str, Any]:
-    params = parse_qsl(query, keep_blank_values=True)
-    checksum = next((value for name, value in params if name == "checksum"), "")
-    return {
-        "server": server,
-        "call": call,
-        "params": sorted((name, value) for name, value in params if name != "checksum"),
-        "algorithm": {40: "SHA1", 64: "SHA256", 96: "SHA384", 128: "SHA512"}.get(len(checksum), ""),
-        "body": body,
-    }
-
-
-@asynccontextmanager
-async def stubs() -> AsyncIterator[dict[str, Stub]]:
-    """Run the three servers."""
-    found = {name: Stub(name) for name in SERVERS}
-    runners = []
-    for stub in found.values():
-        app = web.Application()
-        app.router.add_route("*", "/{rest:.*}", stub.answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        listener = socket.create_server(("127.0.0.1", 0))
-        await web.SockSite(runner, listener).start()
-        stub.url = f"http://127.0.0.1:{listener.getsockname()[1]}/bigbluebutton/api"
-        runners.append(runner)
-    try:
-        yield found
-    finally:
-        for runner in runners:
-            await runner.cleanup()
-
-
 class Replay:
     """Our service in front of the stubs; `differences` replays one record."""
 
@@ -153,12 +85,18 @@ class Replay:
         self.app = app
         self.session = aiohttp.ClientSession()
 
-    async def differences(self, record: dict[str, Any]) -> list[str]:
-        """Return what is not as recorded, one text a difference."""
+    async def differences(self, record: dict[str, Any]) -> Differences:
+        """Return what is not as recorded."""
         await self._prepare(record)
         response = await self._send(record["request"])
         asked = [call for stub in self.servers.values() for call in stub.asked]
-        return [*self._answer_differences(record, response), *_upstream_differences(record, asked)]
+        theirs = record["response"]
+        return differing(
+            status=(theirs["status"], response["status"]),
+            location=(_place(theirs["headers"].get("location", "")), _place(response["location"])),
+            body=(canonical(theirs["body"], record), canonical(response["body"], record)),
+            upstream=_upstream(record, asked),
+        )
 
     # --- state before ------------------------------------------------------------------------------------------------
 
@@ -169,7 +107,7 @@ class Replay:
         servers = record.get("state_after", state).get("servers")
         await self.connection.execute("DELETE FROM meeting")
         servers = {name: {} for name in SERVERS} if servers is None else servers
-        await self._declare(servers, record.get("situation", Situation({})))
+        await self._declare(servers, record)
         for tenant, meeting_id, server in _meetings(record, state):
             if server not in servers:
                 continue
@@ -187,11 +125,13 @@ class Replay:
             await snapshot._renew_declared(listener)
             await snapshot._renew_statuses(listener)
 
-    async def _declare(self, servers: dict[str, Any], situation: Situation) -> None:
+    async def _declare(self, servers: dict[str, Any], record: dict[str, Any]) -> None:
+        situation = record.get("situation", Situation({}))
+        refusing = {name for name in servers if mode_of(record, name) == "refuse"}
         objects: dict[Key, AnySpec] = {
             Key(Kind.SERVER, name): ServerSpec(
                 id=name,
-                url=self.servers[name].url,
+                url=f"{_CLOSED}/{name}/api" if name in refusing else self.servers[name].url,
                 secret=Secret(f"stub-bbb-shared-secret{name[-1]}"),
                 load_multiplier=float(fields.get("load_multiplier", 1)),
                 tag=fields.get("tag") or (situation.tags or {}).get(name, ""),
@@ -207,8 +147,10 @@ class Replay:
         author = Author("replay")
         await reconcile.apply(self.connection, wanted, planned.plan, author, uuid.uuid4, lock_timeout_s=5)
         mark = await polls.begin_poll(self.connection)
+        asked = {call["server"] for call in record.get("upstream", ())}
+        passed = set(servers) - asked if "marked offline" in record["case"] else set()
         statuses = [
-            ServerStatus(name, "online" if fields.get("online", "true") == "true" else "offline")
+            ServerStatus(name, "online" if fields.get("online", "true") == "true" and name not in passed else "offline")
             for name, fields in servers.items()
         ]
         await polls.write_statuses(self.connection, mark, statuses)
@@ -219,23 +161,15 @@ class Replay:
         target, body = signed(request)
         headers = {"Host": request["host"], **request.get("headers", {})}
         url = URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
-        data = body.encode() if body is not None else None
+        data: Any = body.encode() if body is not None else None
+        if headers.pop("Transfer-Encoding", "") == "chunked":  # recorded as bytes, so in base64
+            data = _chunks(re.findall(rb"[0-9a-f]+\r\n(.+?)\r\n", b64decode(data), re.DOTALL))
         skip = [] if "Content-Type" in headers else ["Content-Type"]
         async with self.session.request(
             request["method"], url, headers=headers, data=data, allow_redirects=False, skip_auto_headers=skip
         ) as answer:
             text = re.sub("token=[0-9a-f]{64}", "token=TOKEN", (await answer.read()).decode("utf-8", "replace"))
             return {"status": answer.status, "location": answer.headers.get("Location", ""), "body": text}
-
-    def _answer_differences(self, record: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
-        theirs = record["response"]
-        if theirs["status"] != ours["status"]:
-            yield f"status {theirs['status']} is {ours['status']}"
-        location = theirs["headers"].get("location", "")
-        if (place := _place(location)) != (our_place := _place(ours["location"])):
-            yield f"location {place} is {our_place}"
-        if (was := canonical(theirs["body"], record)) != (now := canonical(ours["body"], record)):
-            yield f"body {was} is {now}"
 
 
 @asynccontextmanager
@@ -261,6 +195,11 @@ async def replaying(conninfo: str, environment: dict[str, str]) -> AsyncIterator
         await server.close()
         await server.after_stop()
         Sanic._app_registry.pop(app.name, None)
+
+
+async def _chunks(parts: list[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
 
 
 def signed(request: dict[str, Any]) -> tuple[str, str | None]:
@@ -291,6 +230,11 @@ def signed(request: dict[str, Any]) -> tuple[str, str | None]:
 # --- comparing -------------------------------------------------------------------------------------------------------
 
 
+def differing(**parts: tuple[Any, Any]) -> Differences:
+    """Keep what differs, as text."""
+    return {name: (str(was), str(now)) for name, (was, now) in parts.items() if was != now}
+
+
 def canonical(body: str, record: dict[str, Any]) -> str:
     """Return XML without its layout, and without a password that was drawn at random."""
     if not body.lstrip().startswith("<") or "<html" in body.lower():
@@ -319,16 +263,15 @@ def _place(location: str) -> tuple[Any, ...]:
     return parts.path, params
 
 
-def _upstream_differences(record: dict[str, Any], ours: list[dict[str, Any]]) -> Iterator[str]:
+def _upstream(record: dict[str, Any], ours: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """What the servers were asked, then and now."""
     recorded = [
-        _asked(call["server"], call["path"].rpartition("/")[2], call["query"], call["body"])
+        call_of(call["server"], call["path"].rpartition("/")[2], call["query"], call["body"])
         for call in record["upstream"]
     ]
     for call, was in zip(recorded, record["upstream"], strict=True):
         call["algorithm"] = (was.get("checksum") or {}).get("algo", "")
-    theirs, now = _comparable(recorded, record), _comparable(ours, record)
-    if theirs != now:
-        yield f"upstream {theirs} is {now}"
+    return _comparable(recorded, record), _comparable(ours, record)
 
 
 def _comparable(calls: list[dict[str, Any]], record: dict[str, Any]) -> list[Any]:
@@ -377,7 +320,8 @@ def _meetings(record: dict[str, Any], state: dict[str, Any]) -> Iterator[tuple[u
     if call == "create" and "duplicateWarning" in record["response"].get("body", ""):
         known[asked] = record["upstream"][0]["server"]
     if call == "getMeetings":
-        known |= dict.fromkeys(re.findall("<meetingID>(.*?)</meetingID>", record["response"].get("body", "")), "bbb1")
+        listed = re.findall("<meetingID>(.*?)</meetingID>", record["response"].get("body", "") + OTHERS)
+        known |= dict.fromkeys(listed, "bbb1")
     name = record["request"]["host"].partition(".")[0]
     tenant = TENANTS[name][0] if record.get("multitenancy") else uuid.UUID(int=0)
     return ((tenant, meeting_id, server) for meeting_id, server in known.items())
