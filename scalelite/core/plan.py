@@ -60,9 +60,8 @@ class Update:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields that differ, in the order of the model."""
-        return tuple(
-            name for name in type(self.after).model_fields if getattr(self.before, name) != getattr(self.after, name)
-        )
+        before = self.before.__dict__
+        return tuple(name for name, value in self.after.__dict__.items() if before.get(name) != value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from scalelite.core.model import Key, Kind
+from scalelite.core.model import Key, Kind, ServerSpec
 from scalelite.core.plan import Remove, Update
 from scalelite.core.show import counted
 from scalelite.errors import StalePlan
@@ -134,7 +134,9 @@ def _at_most(count: int) -> str:
 def _relies_on_meetings(change: Change) -> bool:
     if isinstance(change, Remove):
         return change.key.kind in {Kind.SERVER, Kind.TENANT}
-    if not isinstance(change, Update) or change.key.kind is not Kind.SERVER:
+    if not isinstance(change, Update):
         return False
-    disabled = "state" in change.fields and getattr(change.after, "state", "") == "disabled"
-    return disabled or "url" in change.fields
+    before, after = change.before, change.after
+    if not isinstance(before, ServerSpec) or not isinstance(after, ServerSpec):
+        return False
+    return before.state != after.state == "disabled" or before.url != after.url

@@ -214,6 +214,17 @@ async def end_meetings(
     )
 
 
+async def _forget_each(connection: Connection, ended: asyncio.Queue[int | None]) -> None:
+    """Forget meetings as they end, up to a None: whoever is killed meanwhile leaves those that have not ended."""
+    over = False
+    while not over:
+        found = [await ended.get()]
+        while not ended.empty():
+            found.append(ended.get_nowait())
+        over = None in found
+        await runtime.forget_meetings(connection, [generation for generation in found if generation is not None])
+
+
 async def end_each(
     services: Services,
     connection: Connection,
@@ -228,13 +239,24 @@ async def end_each(
     algorithm = cluster_view(await specs.load_cluster(connection), services.settings).algorithm
     servers = {server.id: server for server in await specs.load_servers(connection)}
     slots = asyncio.Semaphore(_SERVERS_AT_ONCE)
+    ended: asyncio.Queue[int | None] = asyncio.Queue()
+
+    def note(end: MeetingEnd) -> None:
+        if end.outcome == "ended":
+            ended.put_nowait(end.meeting.generation)
+        tell(end)
 
     async def on(server: str) -> tuple[MeetingEnd, ...]:
         mine = [meeting for meeting in meetings if meeting.server == server]
         async with slots:
-            return await end_meetings(services, servers[server], mine, algorithm, within_s, tell=tell)
+            return await end_meetings(services, servers[server], mine, algorithm, within_s, tell=note)
 
-    outcomes = await asyncio.gather(*(on(server) for server in sorted({meeting.server for meeting in meetings})))
+    forgetting = asyncio.create_task(_forget_each(connection, ended))
+    try:
+        outcomes = await asyncio.gather(*(on(server) for server in sorted({meeting.server for meeting in meetings})))
+    finally:
+        ended.put_nowait(None)
+        await forgetting
     ends = [end for of_server in outcomes for end in of_server]
     gone = [end.meeting.generation for end in ends if end.outcome != "refused"]
     async with connection.transaction():

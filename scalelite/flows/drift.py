@@ -54,6 +54,9 @@ async def moved(connection: Connection, wanted: Declared, author: Author) -> dic
         if isinstance(places, Places)
         else {key: place.file for (key, field), place in places.items() if not field}
     )
+    used = set(files.values())
+    if len(used) == 1 and await history.applied_files(connection) <= used:
+        return {}  # between one file and itself nothing moves
     known = await history.load_files(connection, files)
     return {key: file for key, file in files.items() if known.get(key, file) != file}
 

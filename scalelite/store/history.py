@@ -104,6 +104,12 @@ async def load_files(connection: Connection, keys: Iterable[Key]) -> dict[Key, s
     return {_key(row): row["file"] for row in await cursor.fetchall()}
 
 
+async def applied_files(connection: Connection) -> set[str]:
+    """Read which files of inventories had what was applied, as far as that is known."""
+    cursor = await connection.execute("SELECT DISTINCT file FROM applied WHERE file <> ''")
+    return {row["file"] for row in await cursor.fetchall()}
+
+
 def _unversioned(row: Mapping[str, Any]) -> Past:
     return Past(None, Touch(row["number"], row["actor"], row["at"]))
 

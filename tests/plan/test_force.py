@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,16 @@ from scalelite.core.model import Declared, Key, Kind, TenantSpec
 from scalelite.flows import force, reconcile
 from scalelite.flows.acting import Acting
 from scalelite.flows.reconcile import Request
+from scalelite.inventory import dump, protect
 from scalelite.store import specs
 from scalelite.store.specs import Author
+from tests.history.interrupt import start_apply
 from tests.web.conftest import cluster as cluster  # noqa: PLC0414 - a fixture
+from tests.web.conftest import eventually
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scalelite.flows.force import Forced
     from tests.web.conftest import Cluster, Service
 
@@ -121,3 +127,32 @@ async def test_force_ends_the_meetings_of_a_tenant_that_goes(cluster: Cluster, t
     assert sorted(meeting_id for meeting_id, _, _ in await cluster.meetings()) == ["m1", "m3", "m5"]
     revisions = await cluster.connection.execute("SELECT changes::text AS changes FROM revision ORDER BY number")
     assert not any("~" in row["changes"] for row in await revisions.fetchall()), "addresses are those of live tenants"
+
+
+@pytest.mark.shows("plan: mode force, killed in between")
+async def test_a_force_that_is_killed_half_way_goes_on_where_it_was(cluster: Cluster, tmp_path: Path) -> None:
+    await with_meetings(cluster)
+    server = cluster.servers[0]
+    mine = {meeting_id for meeting_id, name, _ in await cluster.meetings() if name == server.name}
+    assert len(mine) > 1
+    rest = {key: spec for key, spec in cluster.specs.items() if key != Key(Kind.SERVER, server.name)}
+    tree = dump.trees(Declared(rest), ["servers"])["servers"]
+    dump.protect(tree, protect.in_clear)
+    (tmp_path / "inv.yml").write_text(dump.yaml(tree))
+    server.fail("hang", calls=("end",), times=1)  # of one meeting it is not known whether it has ended
+    killed = start_apply(tmp_path, cluster.conninfo, "inv.yml", "--mode", "force", "--allow", "removals=1")
+
+    async def one_is_left() -> bool:
+        left = [name for _, name, _ in await cluster.meetings() if name == server.name]
+        return server.request_counts["end"] == len(mine) and len(left) == 1
+
+    await eventually(one_is_left, 30)
+    killed.kill()
+    await asyncio.to_thread(killed.join, 30)
+    assert (await cluster.rows())[server.name].state == "cordoned"
+    done = await forced(cluster)
+    assert [end.outcome for end in done.ends] == ["ended"], "the one that was left"
+    assert not done.applied.left
+    assert not server.meetings
+    assert server.request_counts["end"] == len(mine) + 1, "nothing that has ended is ended again"
+    assert server.name not in await cluster.rows()
