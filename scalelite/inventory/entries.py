@@ -41,8 +41,9 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
-_URL: Final[dict[str, Any]] = {"pattern": "^https?://[^\\s?#]+/api/?$"}
-_WEB_URL: Final[dict[str, Any]] = {"pattern": "^https?://\\S+$"}
+_HTTP: Final = "^[Hh][Tt][Tt][Pp][Ss]?://"
+_URL: Final[dict[str, Any]] = {"pattern": f"{_HTTP}[^\\s?#/@]+(/[^\\s?#]*)?/api/?$"}
+_WEB_URL: Final[dict[str, Any]] = {"pattern": f"{_HTTP}\\S+$"}
 _TEXT_OR_NUMBER: Final[dict[str, Any]] = {"type": ["string", "number", "boolean"]}
 _RESERVED: Final = "|".join(
     "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in name)
@@ -52,7 +53,7 @@ NotEmpty = Annotated[str, Field(min_length=1)]
 ParamValue = Annotated[str, WithJsonSchema(_TEXT_OR_NUMBER)]
 SettingName = Annotated[ParamName, Field(json_schema_extra={"not": {"pattern": f"^({_RESERVED})$"}})]
 # An id, or a range of them.
-ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\[\]-]+$")]
+ServerName = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.-]|\[[A-Za-z0-9]*:[A-Za-z0-9]+(:[0-9]+)?\])+$")]
 
 
 def _with_observed(schema: dict[str, Any]) -> None:
@@ -262,12 +263,12 @@ class ClusterEntry(Entry):
     checksum_algorithm: Algorithm = Field("SHA256", description="How calls to servers are signed.", examples=["SHA256"])
 
 
-_PERCENT: Final = re.compile(r"[0-9]{1,3}(\.[0-9]+)?%")
+_PERCENT: Final = re.compile(r"(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%")
 
 
 def percent(value: object) -> float:
     """Return the number of `30%`; raises ValueError for everything else."""
-    if isinstance(value, str) and _PERCENT.fullmatch(value) and float(value[:-1]) <= 100:
+    if isinstance(value, str) and _PERCENT.fullmatch(value):
         return float(value[:-1])
     raise ValueError("must be a share from 0% to 100%. Write it as 30%")
 

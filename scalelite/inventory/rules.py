@@ -146,7 +146,7 @@ class Rules:
 
     def _nulls(self, tree: Map, path: Path) -> None:
         for key, value in tree.items():
-            if value is None and key not in OBSERVED:
+            if value is None and not (key in OBSERVED and path[0] == "servers"):
                 message = "has no value. Give it one, or remove the key ('' is the empty text)."
                 self._report("SL114", (*path, key), message, tree.marks[key])
             elif isinstance(value, Map) and key != "settings":

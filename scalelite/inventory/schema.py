@@ -15,7 +15,7 @@ _BOUNDED: Final = frozenset({"pattern", "enum", "const", "format"})
 
 def inventory_schema() -> dict[str, Any]:
     """Return the schema of an inventory file."""
-    schema = InventoryFile.model_json_schema(ref_template="#/definitions/{model}")
+    schema = _without_null(InventoryFile.model_json_schema(ref_template="#/definitions/{model}"))
     definitions = schema.pop("$defs")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -23,6 +23,19 @@ def inventory_schema() -> dict[str, Any]:
         **draft7(schema),
         "definitions": {name: draft7(definition) for name, definition in sorted(definitions.items())},
     }
+
+
+def _without_null(schema: Any) -> Any:
+    """Leave null out of a schema: it stands for a key that is absent, and nobody may write it."""
+    if isinstance(schema, list):
+        return [_without_null(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _without_null(part) for name, part in schema.items() if name != "default" or part is not None}
+    kinds = [kind for kind in found.pop("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        return {**kinds[0], **found}
+    return {**found, "anyOf": kinds} if kinds else found
 
 
 def draft7(schema: Any) -> Any:
