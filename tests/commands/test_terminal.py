@@ -17,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from scalelite.sim import RunningServer
     from tests.plan.conftest import Here
@@ -25,13 +26,12 @@ LONGEST_S = 30.0
 
 
 class Terminal:
-    """A command on a terminal of its own."""
+    """A program on a terminal of its own."""
 
-    def __init__(self, *arguments: str, columns: int) -> None:
+    def __init__(self, *command: str, **environment: str) -> None:
         self.ours, theirs = pty.openpty()
-        environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
-        command = [sys.executable, "-m", "scalelite", *arguments]
-        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        environ = {**os.environ, "TERM": "xterm-256color", **environment}
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
         os.close(theirs)
         self.shown = ""
 
@@ -64,7 +64,7 @@ class Terminal:
 
 @contextmanager
 def terminal(*arguments: str, columns: int = 100) -> Iterator[Terminal]:
-    opened = Terminal(*arguments, columns=columns)
+    opened = Terminal(sys.executable, "-m", "scalelite", *arguments, COLUMNS=str(columns))
     try:
         yield opened
     finally:
@@ -142,3 +142,35 @@ def test_a_table_fits_the_terminal(cluster: Here) -> None:
     assert all(name in plain for name in ("bbb1", "bbb2", "bbb3"))
     assert max(len(line) for line in plain.splitlines()) <= 60
     assert "…" in plain
+
+
+# How each shell is begun without anybody's settings, and told to complete, and to say so.
+SHELLS = {
+    "bash": (("bash", "--norc", "--noprofile", "-i"), 'eval "$(scalelite completion bash)"; echo loaded-$((40 + 2))'),
+    "zsh": (
+        ("zsh", "-f", "-i"),
+        'autoload -U compinit; compinit -u -D; eval "$(scalelite completion zsh)"; echo loaded-$((40 + 2))',
+    ),
+    "fish": (("fish", "--no-config", "-i"), "scalelite completion fish | source; echo loaded-(math 40 + 2)"),
+}
+
+
+@pytest.mark.shows("cli: shell completion")
+@pytest.mark.parametrize("shell", [pytest.param(name, marks=pytest.mark.needs(name)) for name in SHELLS])
+def test_a_shell_that_has_loaded_the_script_completes(shell: str, tmp_path: Path) -> None:
+    command, load = SHELLS[shell]
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "scalelite").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m scalelite "$@"\n')
+    (scripts / "scalelite").chmod(0o755)
+    environment = {"PATH": f"{scripts}:{os.environ['PATH']}", "HOME": str(tmp_path), "SHELL": command[0]}
+    opened = Terminal("setsid", "--ctty", *command, **environment)
+    try:
+        opened.type(f"{load}\r")
+        opened.until("loaded-42")
+        opened.type("scalelite tenant-settings rem\t")
+        opened.until("rem.*ove")
+        opened.type("\x15scalelite servers list --format y\t")
+        opened.until("--format.*yaml")
+    finally:
+        opened.close()
