@@ -151,6 +151,8 @@ def is_public(text: str) -> bool:
     """Say whether an IP address is a unicast one of the Internet, also within addresses that carry an IPv4 one."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address):
+        if address.is_site_local:  # deprecated, but routers may know such a network
+            return False
         if address in _NAT64:
             address = IPv4Address(int(address) & 0xFFFFFFFF)
         else:

@@ -41,7 +41,7 @@ async def get_text_tracks(proxy: Proxy, caller: Caller) -> Answer:
     if not record_id:
         return _failed("paramError", "Missing param recordID.")
     if (folder := await _folder(proxy, caller, record_id)) is None:
-        return _unknown(record_id)
+        return _unknown()
     try:
         found = await _tracks(proxy.services, folder)
     except OSError as error:
@@ -64,7 +64,7 @@ async def put_text_track(proxy: Proxy, caller: Caller) -> Answer:
     if not tracks.is_language(lang):
         return _failed("invalidLang", "The lang must be a language tag.")
     if await _folder(proxy, caller, record_id) is None:
-        return _unknown(record_id)
+        return _unknown()
     content = await asyncio.to_thread(tracks.uploaded, caller.slides.content)
     if not content:
         return _failed(
@@ -73,7 +73,7 @@ async def put_text_track(proxy: Proxy, caller: Caller) -> Answer:
     try:
         await store_track(proxy.services, record_id, Track(lang, params["label"], kind, _UPLOAD), content)
     except RecordingNotFound:
-        return _unknown(record_id)
+        return _unknown()
     except OSError as error:
         return _away(record_id, error)
     return Answer(tracks.stored(record_id), content_type=JSON)
@@ -141,8 +141,8 @@ def _away(record_id: str, error: OSError) -> Answer:
     return _failed("internalError", "The files of the recording cannot be read or written now.")
 
 
-def _unknown(record_id: str) -> Answer:
-    return _failed("noRecordings", f"No recording was found for {record_id}.")
+def _unknown() -> Answer:
+    return _failed("noRecordings", "No recording was found.")
 
 
 def _failed(key: str, message: str) -> Answer:

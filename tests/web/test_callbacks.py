@@ -404,7 +404,7 @@ async def test_a_client_that_is_slow_holds_up_no_other(cluster: Cluster, client:
     [
         "127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "[::ffff:127.0.0.1]:{port}", "0.0.0.0:{port}",
         "2130706433:{port}", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1", "[fe80::1]",
-        "[fd00::1]", "[64:ff9b::7f00:1]",
+        "[fd00::1]", "[fec0::1]", "[64:ff9b::7f00:1]",
     ],
 )  # fmt: skip
 async def test_callers_cannot_have_us_ask_private_addresses(cluster: Cluster, client: Receiver, host: str) -> None:

@@ -41,9 +41,23 @@ MEETING_CALLS: Final = (
     "end",
     "create",
 )
-RECORDING_CALLS: Final = ("getRecordings", "publishRecordings", "updateRecordings", "deleteRecordings")
+RECORDING_CALLS: Final = (
+    "getRecordings",
+    "getRecordingTextTracks",
+    "putRecordingTextTrack",
+    "publishRecordings",
+    "updateRecordings",
+    "deleteRecordings",
+)
 LISTS: Final = ("getMeetings", "getSessions", "getRecordings")
-SLIDES: Final = b'<modules><module name="presentation"/></modules>'
+# What the calls that are made by POST bring.
+SENT: Final = {
+    "insertDocument": ("application/xml", b'<modules><module name="presentation"/></modules>'),
+    "putRecordingTextTrack": (
+        "multipart/form-data; boundary=x",
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.vtt"\r\n\r\nWEBVTT\r\n--x--\r\n',
+    ),
+}
 
 
 async def start(cluster: Cluster) -> Service:
@@ -83,15 +97,18 @@ async def ask(service: Service, call: str, kind: str, host: str, secret: str) ->
         "name": "Room",
         "message": "hello",
         "publish": "true",
+        "kind": "subtitles",
+        "lang": "en",
+        "label": "English",
         **({"meta_x": "y"} if call == "updateRecordings" else {}),
     }
-    slides = call == "insertDocument"
+    content_type, body = SENT.get(call, ("", None))
     return await service.send(
         f"{API}/{call}?{signed(call, params, secret)}",
-        method="POST" if slides else "GET",
+        method="GET" if body is None else "POST",
         host=host,
-        headers={"Content-Type": "application/xml"} if slides else None,
-        body=SLIDES if slides else None,
+        headers={"Content-Type": content_type} if content_type else None,
+        body=body,
     )
 
 
