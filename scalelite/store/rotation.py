@@ -9,11 +9,12 @@ from psycopg.types.json import Jsonb
 
 from scalelite.core.model import Key, Kind
 from scalelite.store.db import apply_lock
+from scalelite.store.declared_rows import tenant_identity
 from scalelite.store.playbooks import given_identity, step_identity
 from scalelite.store.revisions import version_identity
 from scalelite.store.runtime import meeting_identity
 from scalelite.store.seal import CLEAR, key_of
-from scalelite.store.specs import map_lrs_secrets, tenant_identity
+from scalelite.store.specs import map_lrs_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
