@@ -12,6 +12,8 @@ import pytest
 from tests.web.conftest import API, BAD_CHECKSUM, DOMAIN, TENANTS, Answer, Cluster, eventually, signed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.web.conftest import Service
 
 # Of one length, so that nothing of an answer can differ but by what is known of them.
@@ -60,9 +62,10 @@ SENT: Final = {
 }
 
 
-async def start(cluster: Cluster) -> Service:
+async def start(cluster: Cluster, folder: Path) -> Service:
     """Two tenants with a meeting and a recording each, on two servers."""
-    service = await cluster.start(3, environment={"LOADBALANCER_SECRET": "lb-secret"})
+    environment = {"LOADBALANCER_SECRET": "lb-secret", "RECORDING_PUBLISH_DIR": str(folder)}
+    service = await cluster.start(3, environment=environment)
     cluster.tenant("tenant1", hosts=("meet.tenant1.example",))
     await cluster.apply()
     for tenant, kind in (("tenant1", "own"), ("tenant2", "foreign")):
@@ -72,8 +75,12 @@ async def start(cluster: Cluster) -> Service:
         cluster.hosts_of(IDS[kind])[0].add_users(IDS[kind])
         await cluster.connection.execute(
             """
-            INSERT INTO recording (record_id, tenant, meeting_id, name, state, published, start_ms, end_ms)
-            SELECT %s, id, %s, 'Recording', 'published', true, 1, 2 FROM tenant WHERE name = %s
+            WITH r AS (
+                 INSERT INTO recording (record_id, tenant, meeting_id, name, state, published, start_ms, end_ms)
+                 SELECT %s, id, %s, 'Recording', 'published', true, 1, 2 FROM tenant WHERE name = %s
+                 RETURNING id)
+            INSERT INTO playback_format (recording, format, url, length)
+            SELECT id, 'presentation', '/playback', 1 FROM r
             """,
             (RECORDS[kind], IDS[kind], tenant),
         )
@@ -115,8 +122,10 @@ async def ask(service: Service, call: str, kind: str, host: str, secret: str) ->
 @pytest.mark.shows("MT-2", "bbb-api: tenants", "issue D: isolation")
 @pytest.mark.parametrize("call", [*MEETING_CALLS[:-1], *RECORDING_CALLS])
 @pytest.mark.parametrize("host", ["own", "declared"])
-async def test_a_foreign_id_is_answered_as_an_unknown_one(cluster: Cluster, call: str, host: str) -> None:
-    service = await start(cluster)
+async def test_a_foreign_id_is_answered_as_an_unknown_one(
+    cluster: Cluster, call: str, host: str, tmp_path: Path
+) -> None:
+    service = await start(cluster, tmp_path)
     answers = {kind: await ask(service, call, kind, HOSTS[host], SECRETS["own"]) for kind in ("foreign", "unknown")}
     foreign, unknown = answers["foreign"], answers["unknown"]
     assert (foreign.status, foreign.body) == (unknown.status, unknown.body)
@@ -126,8 +135,8 @@ async def test_a_foreign_id_is_answered_as_an_unknown_one(cluster: Cluster, call
 
 
 @pytest.mark.shows("MT-1", "MT-2", "bbb-api: tenants")
-async def test_a_create_with_a_foreign_id_makes_a_meeting_of_ones_own(cluster: Cluster) -> None:
-    service = await start(cluster)
+async def test_a_create_with_a_foreign_id_makes_a_meeting_of_ones_own(cluster: Cluster, tmp_path: Path) -> None:
+    service = await start(cluster, tmp_path)
     answers = {
         kind: await ask(service, "create", kind, HOSTS["own"], SECRETS["own"]) for kind in ("foreign", "unknown")
     }
@@ -140,8 +149,8 @@ async def test_a_create_with_a_foreign_id_makes_a_meeting_of_ones_own(cluster: C
 
 @pytest.mark.shows("MT-2", "bbb-api: tenants")
 @pytest.mark.parametrize("call", LISTS)
-async def test_lists_hold_ones_own_alone(cluster: Cluster, call: str) -> None:
-    service = await start(cluster)
+async def test_lists_hold_ones_own_alone(cluster: Cluster, call: str, tmp_path: Path) -> None:
+    service = await start(cluster, tmp_path)
     for tenant, other in (("tenant1", "tenant2"), ("tenant2", "tenant1")):
         answer = await service.call(call, {}, tenant=tenant)
         assert answer.succeeded
@@ -150,8 +159,10 @@ async def test_lists_hold_ones_own_alone(cluster: Cluster, call: str) -> None:
 
 
 @pytest.mark.shows("MT-2", "MT-5", "bbb-api: tenants", "issue D: isolation")
-async def test_nothing_is_told_or_changed_without_the_tenants_own_secret_on_its_own_host(cluster: Cluster) -> None:
-    service = await start(cluster)
+async def test_nothing_is_told_or_changed_without_the_tenants_own_secret_on_its_own_host(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    service = await start(cluster, tmp_path)
     before = await everything(cluster)
     asked = sum(server.request_counts.total() for server in cluster.servers)
     refused: set[tuple[int, bytes]] = set()
@@ -185,8 +196,8 @@ async def everything(cluster: Cluster) -> list[str]:
 
 
 @pytest.mark.shows("MT-5", "bbb-api: tenants")
-async def test_a_disabled_tenant_is_nobody_and_its_data_stay(cluster: Cluster) -> None:
-    service = await start(cluster)
+async def test_a_disabled_tenant_is_nobody_and_its_data_stay(cluster: Cluster, tmp_path: Path) -> None:
+    service = await start(cluster, tmp_path)
     before = await everything(cluster)
     cluster.tenant("tenant1", enabled=False)
     await cluster.apply()
@@ -201,8 +212,10 @@ async def test_a_disabled_tenant_is_nobody_and_its_data_stay(cluster: Cluster) -
 
 
 @pytest.mark.shows("MT-7", "bbb-api: tenants")
-async def test_a_tenant_is_found_by_its_label_or_a_declared_host_in_any_letter_case(cluster: Cluster) -> None:
-    service = await start(cluster)
+async def test_a_tenant_is_found_by_its_label_or_a_declared_host_in_any_letter_case(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    service = await start(cluster, tmp_path)
     for host in (
         HOSTS["own"],
         HOSTS["own"].upper(),
