@@ -205,15 +205,17 @@ def add_to_tenant(
     """
     wanted = Filter(prefixes=record_ids or None, states=None, metadata=tuple(map(_condition, conditions)))
 
-    async def moving(services: Services) -> int:
+    async def moving(services: Services) -> tuple[str, int]:
         from scalelite.flows import library  # noqa: PLC0415
 
         found = await _tenant(services, tenant)
         others = {"owner": (await _tenant(services, owner)).id} if owner else {}
-        return await library.add_to_tenant(services, found, wanted, dry_run=dry_run, **others)  # type: ignore[arg-type]
+        count = await library.add_to_tenant(services, found, wanted, dry_run=dry_run, **others)  # type: ignore[arg-type]
+        return found.name, count
 
-    count = show.counted(_with_services(moving, "add-to-tenant"), "recording")
-    click.echo(f"{count} would be given to {tenant}." if dry_run else f"{count} given to {tenant}.")
+    name, count = _with_services(moving, "add-to-tenant")
+    given = "would be given" if dry_run else "given"
+    click.echo(f"{show.counted(count, 'recording')} {given} to {name}.")
 
 
 def _condition(text: str) -> tuple[str, tuple[str, ...]]:
@@ -228,12 +230,17 @@ def _condition(text: str) -> tuple[str, tuple[str, ...]]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @actor_option
 def delete(record_ids: tuple[str, ...], yes: bool) -> int:
-    """Delete recordings with their files, whosesoever they are.
+    """Delete recordings with their files, whosesoever they are; each is named by its id, or a unique beginning of it.
 
     \b
     Example: scalelite recordings delete 0f5c…-1700000100000 --yes
     """
-    return _delete(list(record_ids), f"Delete {show.counted(len(record_ids), 'recording')}?", yes=yes)
+    from scalelite.flows import library  # noqa: PLC0415
+
+    ids = with_connection(
+        settings_of_process(), lambda connection: library.named(connection, record_ids), doing="recordings delete"
+    )
+    return _delete(ids, f"Delete {show.counted(len(ids), 'recording')} ({', '.join(map(show.plain, ids))})?", yes=yes)
 
 
 @recordings.command()
@@ -255,7 +262,9 @@ def prune(dry_run: bool, yes: bool, style: Style) -> int:
         click.echo(f"{show.counted(len(found), 'recording')} would be deleted.", err=style != "table")
         return 0
     ids = [record_id for _, record_id in found]
-    return _delete(ids, f"Delete {show.counted(len(ids), 'recording')} of {len(dict(found))} tenants?", yes=yes)
+    return _delete(
+        ids, f"Delete {show.counted(len(ids), 'recording')} of {show.counted(len(dict(found)), 'tenant')}?", yes=yes
+    )
 
 
 def _delete(ids: Sequence[str], question: str, *, yes: bool) -> int:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
-from scalelite.core.listing import Filter
+from scalelite.core.listing import Filter, Page
 from scalelite.core.model import SENTINEL_TENANT
 from scalelite.core.recording import MAX_METADATA_BYTES, folder_of, merged, parse_metadata
 from scalelite.core.show import counted
 from scalelite.errors import (
+    Ambiguous,
     RecordingBusy,
     RecordingInvalid,
     RecordingNotFound,
@@ -60,6 +61,26 @@ async def add_to_tenant(
 def author(services: Services, what: str) -> Author:
     """Return who does something to recordings by a command."""
     return Author(services.settings.actor, f"recordings {what}", {"command": f"recordings {what.partition(' ')[0]}"})
+
+
+async def named(connection: Connection, texts: Sequence[str]) -> list[str]:
+    """Return the ids of the recordings that a person means: whole, or so much that only one begins so; else the text.
+
+    Raises Ambiguous.
+    """
+    ids = []
+    for text in texts:
+        wanted = Filter(prefixes=(text,), states=_NOT_DELETED, page=Page(0, _MATCHES))
+        found = [one.record_id for one in (await store.find_recordings(connection, None, wanted))[0]]
+        if len(found) > 1 and text not in found:
+            raise Ambiguous("recording", text, found)
+        ids.append(found[0] if len(found) == 1 else text)
+    return ids
+
+
+_NOT_DELETED: Final = ("processing", "processed", "published", "unpublished")
+# So many are named where a beginning is not enough.
+_MATCHES: Final = 10
 
 
 async def expired(services: Services) -> list[tuple[str, str]]:
