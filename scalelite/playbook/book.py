@@ -37,19 +37,24 @@ class LoopControl(Args):
     pause: Duration | Template = Field(0.0, description="How long to wait between items.", examples=["5s"])
 
 
-class BlockWords(Args):
-    """Keywords of blocks, which their tasks take over; and of tasks."""
+class SharedWords(Args):
+    """Keywords that stand anywhere and count for all tasks within; the innermost wins."""
 
-    name: str = Field("", description="What is done, for people.", examples=["Take no new meetings"])
-    when: Conditions = Field((), description="Only if all of these are so.", examples=["upgrade is succeeded"])
-    tags: Words = Field((), description="Names for --tags and --skip-tags.", examples=[["upgrade"]])
-    vars: dict[str, Any] = Field({}, description="Variables.", examples=[{"wanted": 3}])
     ignore_errors: Switch = Field(False, description="Go on when it fails.", examples=[True])
     run_once: Switch = Field(False, description="Only with the first target, for all.", examples=[True])
     no_log: Switch = Field(False, description="Show nothing of its result.", examples=[True])
     check_mode: Switch | None = Field(None, description="Whatever --check says: true, or false.", examples=[True])
     any_errors_fatal: Switch = Field(False, description="When one target fails, all do.", examples=[True])
     throttle: int | Template = Field(0, description="With at most so many targets at once.", examples=[1])
+
+
+class BlockWords(SharedWords):
+    """Keywords of blocks, which their tasks take over; and of tasks."""
+
+    name: str = Field("", description="What is done, for people.", examples=["Take no new meetings"])
+    when: Conditions = Field((), description="Only if all of these are so.", examples=["upgrade is succeeded"])
+    tags: Words = Field((), description="Names for --tags and --skip-tags.", examples=[["upgrade"]])
+    vars: dict[str, Any] = Field({}, description="Variables.", examples=[{"wanted": 3}])
 
 
 class TaskWords(BlockWords):
@@ -74,7 +79,7 @@ class HandlerWords(TaskWords):
     listen: Words = Field((), description="More names that it is notified by.", examples=["upgraded"])
 
 
-class PlayWords(Args):
+class PlayWords(SharedWords):
     """Keywords of plays, besides their tasks."""
 
     name: str = Field("", description="What the play does, for people.", examples=["Rolling upgrade"])
@@ -96,7 +101,6 @@ class PlayWords(Args):
         "inventory", description="In which order.", examples=["sorted"]
     )
     tags: Words = Field((), description="Tags of all of its tasks.", examples=[["upgrade"]])
-    any_errors_fatal: bool = Field(False, description="When one target fails, all do.", examples=[True])
 
 
 SECTIONS: Final = ("pre_tasks", "tasks", "post_tasks")

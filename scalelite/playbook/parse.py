@@ -27,6 +27,7 @@ from scalelite.playbook.book import (
     Play,
     Playbook,
     PlayWords,
+    SharedWords,
     Task,
     TaskWords,
 )
@@ -46,7 +47,9 @@ M = TypeVar("M", bound=BaseModel)
 # Keywords of Ansible's that mean nothing here, and what does.
 FOREIGN: Final = {
     **dict.fromkeys(("hosts",), "Write servers: or tenants: instead."),
-    **dict.fromkeys(("gather_facts", "gather_subset", "fact_path"), "What is known of a server is in server.*."),
+    **dict.fromkeys(
+        ("gather_facts", "gather_subset", "gather_timeout", "fact_path"), "What is known of a server is in server.*."
+    ),
     **dict.fromkeys(
         ("become", "become_user", "become_method", "become_flags", "become_exe", "remote_user", "connection", "port"),
         "Tasks run here, and not on the servers: write ssh into a command.",
@@ -66,6 +69,7 @@ FOREIGN: Final = {
 }
 _BLOCK: Final = ("block", "rescue", "always", "finally")
 _LOOPS: Final = "with_"
+_SHARED: Final = tuple(SharedWords.model_fields)
 # Arguments that hold expressions, and not templates.
 _EXPRESSIONS: Final = {("assert", "that"), ("debug", "var")}
 
@@ -164,7 +168,8 @@ class _Parser:
             message = "a play is about servers or about tenants. Make two plays of it."
             self._report("SL119", (*path, "tenants"), message, tree.marks["tenants"], at_key=True)
         self._templates_in({key: keys[key] for key in ("vars",) if key in keys}, keys, path)
-        inherited = BlockWords(tags=found.tags, any_errors_fatal=found.any_errors_fatal)
+        given = {name: getattr(found, name) for name in _SHARED if name in found.model_fields_set}
+        inherited = BlockWords(tags=found.tags, **given)
         pre, tasks, post = (self._section(tree, name, path, where, inherited, folder) for name in SECTIONS)
         handlers = self._section(tree, "handlers", path, where, inherited, folder, HandlerWords)
         play = Play(
@@ -407,7 +412,7 @@ def inherit(outer: BlockWords, inner: W) -> W:
     """Return the keywords of a task or block with those of the block around it."""
     taken: dict[str, Any] = {
         name: getattr(outer, name)
-        for name in ("ignore_errors", "run_once", "no_log", "check_mode", "any_errors_fatal", "throttle")
+        for name in _SHARED
         if name in outer.model_fields_set and name not in inner.model_fields_set
     }
     if outer.when:

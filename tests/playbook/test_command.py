@@ -83,6 +83,10 @@ async def test_exit_statuses_and_lists(stage: Stage) -> None:
     assert "  bbb1\n" in shell.run("run", good, "--list-servers", "--limit", "bbb1")[1]
     status, out, _ = shell.run("run", good, "--start-at-task", "b", "-e", "x=1")
     assert (status, "TASK [a]" in out, "TASK [b]" in out) == (0, False, True)
+    assert "TASK [a]" not in shell.run("run", good, "--skip-tags", "x")[1]
+    stage.write("y: [2, 3]\n", "vars.yml")
+    told = stage.write("- tasks:\n    - assert: {that: ['x == 1', 'y == [2, 3]', z == 'a b']}\n", "vars-play.yml")
+    assert shell.run("run", told, "-e", "@vars.yml", "-e", '{"x": 1}', "-e", "z='a b'")[0] == 0
     assert "failed" in shell.run("runs")[1]
 
 

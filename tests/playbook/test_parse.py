@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
 from scalelite.errors import PlaybookInvalid
+from scalelite.playbook.book import SECTIONS, BlockWords, HandlerWords, PlayWords, TaskWords
+from scalelite.playbook.doc import module_page
 from scalelite.playbook.schema import playbook_schema
 from scalelite.playbook.targets import batches
 from scalelite.playbook.values import of_share, seconds, share
 from tests.playbook.conftest import SHIPPED
 from tests.playbook.reading import MODULES, read_playbook
+
+if TYPE_CHECKING:
+    from scalelite.playbook.registry import Module
 
 ROOT = Path(__file__).parents[1]
 VALIDATOR = Draft7Validator(playbook_schema(MODULES))
@@ -50,6 +56,51 @@ def test_a_mistake_is_found_at_its_place(text: str, found: str, tmp_path: Path) 
     problems: tuple[Any, ...] = error.value.problems
     assert [f"{p.place.line}:{p.place.column} {p.code}" for p in problems] == [found]
     assert error.value.exit_status == 3
+
+
+@pytest.mark.shows("playbooks: keywords of Ansible's")
+def test_each_keyword_of_ansible_is_known_or_said_to_be_ansibles(tmp_path: Path) -> None:
+    from ansible.playbook.block import Block
+    from ansible.playbook.handler import Handler
+    from ansible.playbook.play import Play
+    from ansible.playbook.task import Task
+
+    # Ansible's own names for what is written otherwise; `poll` is a module here, and blocks do not notify there either.
+    inner = {"async_val", "loop_with", "poll", "notify"}
+    ours = {
+        "play": (Play, {field.alias or name for name, field in PlayWords.model_fields.items()}),
+        "block": (Block, {field.alias or name for name, field in BlockWords.model_fields.items()}),
+        "task": (Task, {field.alias or name for name, field in TaskWords.model_fields.items()}),
+        "handler": (Handler, {field.alias or name for name, field in HandlerWords.model_fields.items()}),
+    }
+    sections = {*SECTIONS, "handlers", "block", "rescue", "always"}
+    forms = {
+        "play": "- servers: all\n  {}: x\n",
+        "block": "- servers: all\n  tasks:\n    - block: [{{debug: }}]\n      {}: x\n",
+        "task": "- servers: all\n  tasks:\n    - debug:\n      {}: x\n",
+        "handler": "- servers: all\n  handlers:\n    - debug:\n      {}: x\n",
+    }
+    path = tmp_path / "p.yml"
+    for kind, (theirs, known) in ours.items():
+        for keyword in set(theirs.fattributes) - known - sections - inner:
+            path.write_text(forms[kind].format(keyword))
+            with pytest.raises(PlaybookInvalid) as error:
+                read_playbook(path)
+            problems: Any = error.value.problems
+            assert [problem.code for problem in problems] == ["SL206"], (kind, keyword)
+
+
+@pytest.mark.shows("playbooks: doc")
+@pytest.mark.parametrize("module", MODULES.values(), ids=lambda module: module.name)
+def test_each_module_has_a_page_whose_example_is_right(module: Module, tmp_path: Path) -> None:
+    (tmp_path / "drain-one.yml").write_text("- debug:\n")
+    path = tmp_path / "p.yml"
+    path.write_text(f"- servers: all\n  tasks:\n{indent(module.example, '    ')}\n")
+    assert next(read_playbook(path).plays[0].each()).module.name == module.name
+    assert [error.message for error in VALIDATOR.iter_errors(plain(path))] == []
+    page = module_page(module)
+    assert module.summary in page
+    assert all(f"  {field.alias or name} (" in page for name, field in module.args.model_fields.items())
 
 
 def plain(path: Path) -> Any:

@@ -145,6 +145,34 @@ async def test_a_step_that_would_leave_too_few_waits_and_then_fails(stage: Stage
     assert len(told.ended.held) == 1
 
 
+@pytest.mark.shows("DR-6", "playbooks: min_available")
+async def test_a_step_that_would_leave_too_few_goes_on_as_soon_as_it_may(stage: Stage) -> None:
+    await stage.cluster.start(3)
+    names = [server.name for server in stage.cluster.servers]
+    operator = Acting(Author("ops@lb1"), uuid.uuid4)
+    connection = stage.cluster.connection
+    await admin.change(connection, operator, commands.set_state(names[0], "cordoned"))
+    play = "- servers: all\n  min_available: 50 %\n  tasks:\n    - server: {state: cordoned}\n"
+    running = asyncio.create_task(stage.run(f"{play}      when: server.id == '{names[1]}'\n"))
+    done, _ = await asyncio.wait([running], timeout=0.5)
+    assert not done
+    await admin.change(connection, operator, commands.set_state(names[0], "enabled"))
+    told = await running
+    assert (told.changed, told.ended.failed) == (1, False)
+
+
+@pytest.mark.shows("playbooks: templates are sandboxed")
+@pytest.mark.parametrize(
+    "template",
+    ["{{ ''.__class__.__mro__ }}", "{{ 'a' * 10**10 }}", "{{ range(10**9) | list }}", "{{ server.__init__ }}"],
+)
+async def test_a_hostile_template_fails_its_task_and_nothing_else(stage: Stage, template: str) -> None:
+    await stage.cluster.start(1)
+    told = await stage.run(f'- servers: all\n  tasks:\n    - debug: {{msg: "{template}"}}\n      ignore_errors: true\n')
+    name = stage.cluster.servers[0].name
+    assert told.events == [("debug", {name: "ignored"})], told.text
+
+
 @pytest.mark.shows("DR-6", "playbooks: max_unavailable")
 async def test_servers_that_a_failure_left_behind_count_as_unavailable(stage: Stage) -> None:
     await stage.cluster.start(3)
