@@ -108,9 +108,9 @@ def _leave(status: int) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = status or 1
+        status = status or (1 if isinstance(error, BrokenPipeError) else _fail(*_said(error), 1, []))
     if threading.active_count() > 1:
         sys.exit(status)
     atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter does at its end

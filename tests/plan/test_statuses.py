@@ -193,6 +193,19 @@ def test_what_cannot_be_written_and_what_is_no_inventory_are_errors_of_one_line(
     assert "+ server bbb1" in here("plan", "inv.json").out, "JSON is YAML"
 
 
+@pytest.mark.shows("plan: exit statuses", "plan: an error is one line")
+@pytest.mark.needs("/dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_standard_output_is_an_error_of_one_line(here: Here, unbuffered: str) -> None:
+    here.write(INVENTORY)
+    here.environ("PYTHONUNBUFFERED", unbuffered)
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "scalelite", "validate", "inv.yml", "--format", "json"]
+        done = subprocess.run(command, cwd=here.folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "error: input or output: no space left on device\n"
+    assert done.returncode == 1
+
+
 @pytest.mark.shows("plan: --simulate", "plan: mode force")
 def test_a_plan_that_ends_meetings_is_not_simulated_and_no_failure(here: Here) -> None:
     here.write(INVENTORY)
