@@ -5,9 +5,10 @@ A change of files is noted in the row first, so that whoever finds a note can fi
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scalelite.core import listing, wire
 from scalelite.core.listing import Edit, Filter, Links
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Every answer comes within 12 s.
+_LONGEST_CALL_S: Final = 9.0
+# To move files to another file system is to copy them.
+_LONGEST_S: Final = 900.0
 _MOVABLE = ("published", "unpublished")
+_going_on: Final[set[asyncio.Task[None]]] = set()
 _ALL = ("processing", "processed", "published", "unpublished", "deleted")
 
 
@@ -73,8 +79,7 @@ async def publish_recordings(proxy: Proxy, caller: Caller) -> Answer:
     _check_enabled(services)
     async with services.database.use() as connection:
         await store.claim(connection, _owner(caller), ids, _MOVABLE, "published" if publish else "unpublished")
-    for record_id in ids:
-        await finish(services, record_id)
+    await _finish_in_time(services, ids)
     return Answer(wire.success(published="true" if publish else "false"))
 
 
@@ -105,12 +110,13 @@ def _check_enabled(services: Services) -> None:
         raise RecordingNotFound
 
 
-async def delete(services: Services, tenant: UUID | None, ids: Sequence[str]) -> None:
+async def delete(
+    services: Services, tenant: UUID | None, ids: Sequence[str], longest_s: float = _LONGEST_CALL_S
+) -> None:
     """Delete recordings of a tenant, or of any; raises RecordingNotFound, and then none is."""
     async with services.database.use() as connection:
         await note_deletion(connection, tenant, ids)
-    for record_id in ids:
-        await finish(services, record_id)
+    await _finish_in_time(services, ids, longest_s)
 
 
 async def note_deletion(connection: Connection, tenant: UUID | None, ids: Sequence[str]) -> None:
@@ -118,13 +124,40 @@ async def note_deletion(connection: Connection, tenant: UUID | None, ids: Sequen
     await store.claim(connection, tenant, ids, _ALL, "deleted")
 
 
-async def finish(services: Services, record_id: str) -> None:
+async def _finish_in_time(services: Services, ids: Sequence[str], longest_s: float = _LONGEST_CALL_S) -> None:
+    """Finish these, or raise RecordingNotMoved when that takes longer than a call may: then it goes on by itself.
+
+    What works in a thread cannot be stopped, and must not be overtaken by who does the same anew.
+    """
+
+    async def finishing() -> None:
+        for record_id in ids:
+            await finish(services, record_id)
+
+    task = asyncio.create_task(finishing())
+    done, _ = await asyncio.wait([task], timeout=longest_s)
+    if not done:
+        log.warning("recordings %s: their files take longer than a call", ", ".join(ids))
+        _going_on.add(task)
+        task.add_done_callback(_ended)
+        raise RecordingNotMoved
+    task.result()
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    _going_on.discard(task)
+    if not task.cancelled() and (error := task.exception()):
+        log.warning("what took longer than a call: %s; the repair goes on with it", error)
+
+
+async def finish(services: Services, record_id: str, *, wait: bool = True) -> None:
     """Do to a recording's files what its row says is to be done; raises RecordingNotMoved, and the note stays.
 
-    If there are no files to publish or unpublish, the note is taken back: that cannot be finished.
+    If there are no files to publish or unpublish, the note is taken back: that cannot be finished. Without `wait`, one
+    that somebody else works on is left to them.
     """
     try:
-        if not await _finish(services, record_id):
+        if not await _finish(services, record_id, wait=wait):
             async with services.database.use() as connection:
                 await store.give_up_pending(connection, record_id)
             log.error("recording %s has no files", record_id)
@@ -134,38 +167,44 @@ async def finish(services: Services, record_id: str) -> None:
         raise RecordingNotMoved from None
 
 
-async def _finish(services: Services, record_id: str) -> bool:
-    """Finish what is pending; False if the files are nowhere. Moving is a rename, so the row stays locked for it."""
-    async with services.database.use() as connection, connection.transaction():
-        todo = await store.lock_pending(connection, record_id)
+async def _finish(services: Services, record_id: str, *, wait: bool) -> bool:
+    """Finish what is pending; False if the files are nowhere.
+
+    The row stays locked for it: who else would finish the same waits, and finds it done; nobody brings files meanwhile.
+    """
+    storage = services.recordings
+    async with services.database.use(_LONGEST_S) as connection, connection.transaction():
+        todo = await store.lock_pending(connection, record_id, wait=wait)
         if todo is None:
             return True
-        if todo.pending != "deleted":
-            there = await services.recordings.move(record_id, todo.formats, published=todo.pending == "published")
-            if there:
-                await store.finish_publishing(connection, record_id)
-            return there
-    await services.recordings.remove(record_id)
-    async with services.database.use() as connection:
-        await store.finish_deleting(connection, record_id)
-    return True
+        if todo.pending == "deleted":
+            await storage.remove(record_id)
+            await store.finish_deleting(connection, record_id)
+            return True
+        there = await storage.move(record_id, todo.formats, published=todo.pending == "published")
+        if there:
+            await store.finish_publishing(connection, record_id)
+        return there
 
 
 async def repair_once(services: Services) -> None:
     """Repair at the start of a process; one that cannot leaves it to the next, or to an importer."""
     try:
-        await repair(services)
+        await repair(services, wait=True)
     except DatabaseAway as error:
         log.warning("recordings that a crash left half done are repaired later: %s", error)
 
 
-async def repair(services: Services) -> int:
-    """Finish what crashes interrupted; returns how many recordings that were."""
+async def repair(services: Services, *, wait: bool = False) -> int:
+    """Finish what crashes interrupted; returns how many recordings that were.
+
+    Without `wait`, those that somebody works on, who may take long, are left to them.
+    """
     async with services.database.use() as connection:
         pending = await store.all_pending(connection)
     for each in pending:
         try:
-            await finish(services, each.record_id)
+            await finish(services, each.record_id, wait=wait)
         except RecordingNotMoved:
             continue
     return len(pending)

@@ -205,10 +205,14 @@ async def change_files(connection: Connection, record_id: str, format_name: str)
     return str(row["generation"])
 
 
-async def lock_pending(connection: Connection, record_id: str) -> Pending | None:
-    """Lock a recording to the end of the transaction, if something is still to be done to its files."""
+async def lock_pending(connection: Connection, record_id: str, *, wait: bool) -> Pending | None:
+    """Lock a recording to the end of the transaction, if something is still to be done to its files.
+
+    Without `wait`, one that is locked is passed over.
+    """
+    how = "FOR UPDATE" if wait else "FOR UPDATE SKIP LOCKED"
     async with connection.cursor(row_factory=class_row(Pending)) as cursor:
-        await cursor.execute(f"{_PENDING} WHERE r.record_id = %s AND r.pending IS NOT NULL FOR UPDATE", (record_id,))
+        await cursor.execute(f"{_PENDING} WHERE r.record_id = %s AND r.pending IS NOT NULL {how}", (record_id,))
         return await cursor.fetchone()
 
 

@@ -7,8 +7,9 @@ import errno
 import json
 import subprocess
 import sys
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -17,6 +18,7 @@ from scalelite.errors import DatabaseAway, RecordingNotFound, RecordingNotMoved
 from scalelite.flows import recordings
 from scalelite.store import recordings as store
 from tests.recordings.conftest import MANY_STEPS, FaultyDisk, fails, recorded
+from tests.web.conftest import eventually
 
 if TYPE_CHECKING:
     from scalelite.flows.services import Services
@@ -46,7 +48,7 @@ async def with_each_step(desk: Desk, wanted: str, disk: FaultyDisk, expected: ty
         with suppress(expected):
             await change(services, what.record_id, wanted)
         assert not await desk.problems()
-        await recordings.repair(desk.services)
+        await recordings.repair(desk.services, wait=True)
         assert not await desk.problems()
         roots = {path.partition("/")[0] for path in desk.files() if what.record_id in path}
         (found,) = await desk.listed(Filter(prefixes=(what.record_id,), states=None))
@@ -114,7 +116,7 @@ async def test_a_process_that_is_killed_at_any_step(desk: Desk, wanted: str) -> 
         child.stdin.write(f"{what.record_id}\n".encode())
         was_killed = json.loads(await child.stdout.readline())
         assert not await desk.problems()
-        await recordings.repair(desk.services)
+        await recordings.repair(desk.services, wait=True)
         assert not await desk.problems()
         (found,) = await desk.listed(Filter(prefixes=(what.record_id,), states=None))
         roots = {path.partition("/")[0] for path in desk.files() if what.record_id in path}
@@ -139,6 +141,58 @@ async def test_many_changes_at_once_end_with_rows_and_files_together(desk: Desk)
         (found,) = await desk.listed()
         assert {path.partition("/")[0] for path in desk.files()} == {found.state}
         assert found.published is (found.state == "published")
+
+
+@pytest.mark.shows("RE-5", "issue F: fault injection of publish and delete", "RE-2")
+async def test_a_deletion_that_others_finish_too_takes_nothing_of_what_comes_after(desk: Desk) -> None:
+    what, loop, imported = recorded(), asyncio.get_running_loop(), threading.Event()
+    others: list[asyncio.Task[Any]] = []
+
+    def late() -> None:
+        imported.wait(20)
+
+    async def finish_too() -> None:
+        repairing = recordings.repair(await desk.open(FaultyDisk(0, late)))
+        finishing = recordings.finish(await desk.open(FaultyDisk(0, late)), what.record_id)
+        others.extend(map(asyncio.create_task, (repairing, finishing)))
+        await asyncio.sleep(0.2)
+
+    # In the thread that removes.
+    disk = FaultyDisk(0, lambda: asyncio.run_coroutine_threadsafe(finish_too(), loop).result())
+    desk.send(what, FORMATS)
+    await desk.run()
+    await recordings.delete(await desk.open(disk), None, [what.record_id])
+    desk.send(what, FORMATS)
+    (outcome,) = await desk.run()
+    assert outcome.imported
+    imported.set()
+    await asyncio.gather(*others)
+    (found,) = await desk.listed()
+    assert (found.state, len(found.formats)) == ("published", len(FORMATS))
+    assert not await desk.problems()
+
+
+@pytest.mark.shows("recordings: publishRecordings", "RE-5")
+async def test_what_takes_longer_than_a_call_goes_on_and_hides_the_recording_meanwhile(desk: Desk) -> None:
+    what, go_on = recorded(), threading.Event()
+    desk.send(what, FORMATS)
+    await desk.run()
+
+    def hold() -> None:
+        go_on.wait(30)
+
+    services = await desk.open(FaultyDisk(0, hold))
+    with pytest.raises(RecordingNotMoved):
+        await recordings.delete(services, None, [what.record_id], longest_s=0.3)
+    assert [found.state for found in await desk.listed()] == ["deleted"]
+    assert await recordings.repair(desk.services) == 1, "it is somebody else's"
+    assert desk.files("published")
+    go_on.set()
+
+    async def done() -> bool:
+        return not desk.files("published") and not await recordings.repair(desk.services)
+
+    await eventually(done, 20)
 
 
 @pytest.mark.shows("RE-5")
