@@ -55,20 +55,19 @@ async def play(request: Request, rest: str) -> HTTPResponse | None:  # noqa: ARG
     """Deliver what may be played; the rest is not there."""
     worker: Playback = request.app.ctx.playback
     settings: Settings = request.app.ctx.settings
+    asked = Asked(
+        host=host_of(request, settings),
+        path=request.path,
+        token=request.args.get("token", ""),
+        cookies=request.cookies.getlist(COOKIE) or (),
+        user_agent=request.headers.get("user-agent", ""),
+    )
     try:
-        granted = await worker.grant(
-            Asked(
-                host=host_of(request, settings),
-                path=request.path,
-                token=request.args.get("token", ""),
-                cookies=request.cookies.getlist(COOKIE) or (),
-                user_agent=request.headers.get("user-agent", ""),
-            )
-        )
+        granted = await worker.grant(asked)
         if granted.page:
             return _opened(granted)
         if settings.recording_serve_files or (settings.s3_recording and not granted.target.player):
-            return await _deliver(request, worker, granted)
+            return await _deliver_what_counts(request, worker, asked, granted)
     except NotPlayable:
         return html(_NOT_FOUND, 404, {"Cache-Control": "no-store"})
     except (DatabaseAway, StorageAway) as error:
@@ -89,6 +88,19 @@ def _opened(granted: Granted) -> HTTPResponse:
 def _kept(granted: Granted) -> dict[str, str]:
     """What was protected is asked for again each time, and no proxy keeps it."""
     return {"Cache-Control": "private, no-cache"} if granted.protected else {}
+
+
+async def _deliver_what_counts(
+    request: Request, worker: Playback, asked: Asked, granted: Granted
+) -> HTTPResponse | None:
+    """Send a file; an import that ends just now may have put another in its place."""
+    try:
+        return await _deliver(request, worker, granted)
+    except NotPlayable:
+        newer = await worker.grant(asked)
+        if newer.file == granted.file:
+            raise
+        return await _deliver(request, worker, newer)
 
 
 async def _deliver(request: Request, worker: Playback, granted: Granted) -> HTTPResponse | None:
@@ -115,6 +127,8 @@ async def _deliver(request: Request, worker: Playback, granted: Granted) -> HTTP
     chunks = storage.read(name, start, length)
     with _away():  # before the status is told
         first = await anext(chunks, b"")
+    if length and not first:
+        raise NotPlayable
     stream = await request.respond(status=status, headers=headers, content_type=kind)
     await stream.send(first)
     async for chunk in chunks:

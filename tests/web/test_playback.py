@@ -302,7 +302,7 @@ def test_old_browsers_get_no_same_site(knows: bool, user_agent: str) -> None:
 
 
 @pytest.mark.shows("recordings: playback", "recordings: RECORDING_SERVE_FILES")
-async def test_files_are_served_with_ranges_where_there_is_no_nginx(alone: Theatre) -> None:
+async def test_files_are_served_with_ranges_where_there_is_no_nginx(alone: Theatre, tmp_path: Path) -> None:
     it = alone
     path = f"/video/{it.open.record_id}/video-0.m4v"
     whole = await it.get(path)
@@ -323,6 +323,10 @@ async def test_files_are_served_with_ranges_where_there_is_no_nginx(alone: Theat
     head = await it.get(path, method="HEAD")
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", "17")
     assert (await it.get(f"/video/{it.open.record_id}/")).body == b"video index.html"
+    (tmp_path / "published" / "video" / it.open.record_id / "empty.txt").touch()
+    empty = await it.get(f"/video/{it.open.record_id}/empty.txt")
+    assert (empty.status, empty.body, empty.headers["Content-Length"]) == (200, b"", "0")
+    assert (await it.get(path)).status == 200
     await assert_nothing(it, f"/video/{it.open.record_id}/not-there")
     await assert_nothing(it, f"/video/{it.open.record_id}/css")
 

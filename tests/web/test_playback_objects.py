@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from scalelite.flows import importer
+from scalelite.sim import write_archive
 from tests.recordings.object_storage import between, made_bucket, variables
 from tests.web.test_playback import FORMATS, THEIRS, assert_nothing, paths, sent, theatre
 from tests.web.test_tracks import SRT, get, put
@@ -98,3 +100,23 @@ async def test_while_the_storage_is_away_nothing_is_served_and_nothing_else_is_s
         key = await put(it, SRT, recordID=it.open.record_id, kind="captions", lang="de", label="x")
         assert key == "internalError"
         await assert_nothing(it, f"/video/{it.closed.record_id}/video-0.m4v")
+
+
+@pytest.mark.shows("recordings: S3", "recordings: playback", "RE-2")
+async def test_a_file_is_served_while_an_import_puts_another_in_its_place(
+    cluster: Cluster, s3: str, tmp_path: Path
+) -> None:
+    await made_bucket(s3, "switch")
+    async with between(s3) as wire:
+        it = await theatre(cluster, tmp_path, variables(wire.address, "switch"))
+
+        async def import_anew(_: object) -> None:
+            write_archive(it.open, tmp_path / "spool", ("video",))
+            await importer.import_waiting(it.services, settled_s=-60)
+
+        for step in (0, 1):  # its size, its bytes
+            wire.expect(step, import_anew)
+            answer = await it.get(f"/video/{it.open.record_id}/video-0.m4v")
+            assert (answer.status, answer.body) == (200, b"video video-0.m4v")
+            wire.expect(0, import_anew)
+            await assert_nothing(it, f"/video/{it.open.record_id}/never-was")
