@@ -187,8 +187,10 @@ def parse_reply(body: bytes) -> Reply:
 
 # How answers begin. Nothing can be declared before that, so there is no DTD.
 _BEGINNING: Final = re.compile(rb"<response>\s*<returncode>(SUCCESS|FAILED)</returncode>")
+# A messageKey of theirs, behind nothing but elements of plain text.
+_KEY: Final = re.compile(rb"(?:\s*<(?!messageKey>)([A-Za-z]+)>[^<]*</\1>)*+\s*<messageKey>([^<&\r]*)</messageKey>")
 # In which expat, told to mind namespaces, may be more lenient than libxml2.
-_NOT_PLAIN: Final = (b"<messageKey", b"<?", b"xmlns", b"xml:")
+_NOT_PLAIN: Final = (b"<?", b"xmlns", b"xml:")
 _LONGEST_PLAIN: Final = 64 << 10
 _MOST_ELEMENTS: Final = 200  # and so no deeper, for which libxml2 has a limit
 
@@ -204,11 +206,14 @@ def _plain_reply(body: bytes) -> Reply | None:
     for text in _NOT_PLAIN:
         if text in body:
             return None
+    key = _KEY.match(body, beginning.end())
+    if key is None and b"<messageKey" in body:
+        return None
     try:
         expat.ParserCreate(namespace_separator=" ").Parse(body, True)
     except expat.ExpatError:
         return None
-    return Reply(body, beginning[1] == b"SUCCESS", "")
+    return Reply(body, beginning[1] == b"SUCCESS", key[2].decode() if key else "")
 
 
 # One for all: making it costs as much as a small answer takes to parse (12 µs). lxml serialises its use by threads.

@@ -292,7 +292,7 @@ class Creates:
         A server knows numbers of meetings that were not created through us. Returns the meeting with its last number.
         """
         reply, tried = await self._ask_once(wanted, meeting, new=new), [meeting.voice_bridge]
-        while reply.text("errors/error/key") == _BRIDGE_TAKEN and len(tried) < _MOST_BRIDGES:
+        while not reply.succeeded and reply.text("errors/error/key") == _BRIDGE_TAKEN and len(tried) < _MOST_BRIDGES:
             others = [number for number in self._voice_bridges(wanted) if number not in tried]
             async with self.services.database.use() as connection:
                 number = await runtime.renumber(connection, meeting, others)

@@ -46,6 +46,7 @@ PIECES = st.sampled_from([
     "text", "&#10;", "]]>", "<!-- x -->", "&amp;", "&lt;", "&#0;", "&#xFFFE;", "&#xD800;", "&a;", "&", "<", ">", "\0",
     "<a xml:lang='x'/>", "<a xml:id='1'/>", "<a:b:c/>", "<a b/>", "\r\n", "<\u0e33/>", "\ufeff", "\x85", "\uffff",
 ])  # fmt: skip
+KEYS = PIECES.map(lambda piece: f"<messageKey>{piece}</messageKey>")
 BEGINNINGS = st.sampled_from(
     ["<response><returncode>SUCCESS</returncode>", "<response>\n<returncode>FAILED</returncode>"]
 )
@@ -55,7 +56,7 @@ BEGINNINGS = st.sampled_from(
 @settings(max_examples=500, deadline=None)
 @given(
     BEGINNINGS,
-    st.lists(PIECES | PIECES.map(lambda piece: f"<x>{piece}</x>"), max_size=5),
+    st.lists(PIECES | PIECES.map(lambda piece: f"<x>{piece}</x>") | KEYS, max_size=5),
     st.sampled_from(["</response>", "</response>\n", "</response> x", ""]),
 )
 def test_what_is_read_without_a_tree_is_what_the_tree_says(beginning: str, pieces: list[str], end: str) -> None:
@@ -70,13 +71,14 @@ def test_what_is_read_without_a_tree_is_what_the_tree_says(beginning: str, piece
 
 @pytest.mark.shows("bbb-api: an upstream answer without returncode")
 def test_usual_answers_need_no_tree() -> None:
-    for body in (
-        b"<response>\n<returncode>SUCCESS</returncode>\n<running>true</running>\n</response>",
-        "<response><returncode>SUCCESS</returncode><a>é &amp; <![CDATA[<ü>]]></a></response>".encode(),
+    for key, body in (
+        ("", b"<response>\n<returncode>SUCCESS</returncode>\n<running>true</running>\n</response>"),
+        ("", "<response><returncode>SUCCESS</returncode><a>é &amp; <![CDATA[<ü>]]></a></response>".encode()),
+        ("ä", "<response><returncode>SUCCESS</returncode><a>&lt;</a>\n<messageKey>ä</messageKey></response>".encode()),
     ):
         plain = wire._plain_reply(body)
         assert plain
-        assert plain.succeeded
+        assert (plain.succeeded, plain.message_key) == (True, key)
         assert wire.passed_on(plain) == body
 
 
