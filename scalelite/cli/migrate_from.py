@@ -64,7 +64,7 @@ def migrate_from(
             with steps("Taking over", found.recordings) as tell:
                 return await takeover.take(
                     connection, found, source, acting, dry_run=dry_run,
-                    tell=lambda count: tell(counted(count, "recording"), count),
+                    tell=lambda read, count: tell(f"{counted(read, 'recording')} read", count),
                 )  # fmt: skip
 
     try:

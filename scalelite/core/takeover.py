@@ -150,6 +150,11 @@ class _Reading:
             return True
         return False
 
+    def _half(self, address: str) -> None:
+        """Note what is in a list, and has no data."""
+        if not self._is_left_out(address):
+            self.problems.append(f"{address}: it is in the list, and has no data: it is half removed")
+
     # --- servers -----------------------------------------------------------------------------------------------------
 
     def _server(self, server_id: str) -> None:
@@ -163,8 +168,10 @@ class _Reading:
             "load_multiplier": _number(kept.get("load_multiplier") or "1"),
         }
         key = Key(Kind.SERVER, server_id)
-        if not fields["secret"] and key.address not in self.leave_out:
-            self.problems.append(f"{key.address}: {_HALF if not kept else 'secret: must not be empty'}")
+        if not kept:
+            self._half(key.address)
+        elif not fields["secret"] and key.address not in self.leave_out:
+            self.problems.append(f"{key.address}: secret: must not be empty")
         else:
             self._add(key, ServerSpec, fields)
 
@@ -185,7 +192,7 @@ class _Reading:
             name = kept.get("name", "").lower()
             key = Key(Kind.TENANT, name)
             if not kept:
-                self.problems.append(f"tenant/{tenant}: {_HALF}")
+                self._half(f"tenant/{tenant}")
             elif key in self.objects:
                 self.problems.append(f"{key.address}: two tenants have this name, {self._id_of(key)} and {tenant}")
             elif self._tenant(key, tenant, kept):
@@ -219,10 +226,10 @@ class _Reading:
             self.left.append(f"{len(kept)} settings of the tenant {tenant}, which is not brought")
             return
         for setting, fields in sorted(kept.items()):
-            if not fields:
-                self.problems.append(f"tenant/{names[tenant]}: the setting {setting} is in its list, and has no data")
-                continue
-            self._setting(Key(Kind.SETTING, names[tenant], fields.get("param", "")), setting, fields)
+            if fields:
+                self._setting(Key(Kind.SETTING, names[tenant], fields.get("param", "")), setting, fields)
+            else:
+                self._half(f"tenant/{names[tenant]}/setting/{setting}")
 
     def _setting(self, key: Key, setting: str, fields: Fields) -> None:
         override = fields.get("override") == "true"
@@ -258,9 +265,6 @@ class _Reading:
                     bridge,
                     signing,
                 )
-
-
-_HALF: Final = "it is in the list, and has no data: it is half removed"
 
 
 def _free_bridge(meeting_id: str, digits: int, taken: set[str]) -> str:

@@ -145,11 +145,11 @@ async def take(
     acting: Acting,
     *,
     dry_run: bool,
-    tell: Callable[[int], None],
+    tell: Callable[[int, int], None],
 ) -> Taken:
-    """Write what was found in one transaction, which a dry run rolls back; `tell` is told how many recordings are read.
+    """Write what was found in one transaction, which a dry run rolls back; raises what an apply raises.
 
-    Raises what an apply raises.
+    `tell` is told how many recordings are read, and how many of them just now.
     """
     try:
         async with connection.transaction(force_rollback=dry_run):
@@ -164,13 +164,13 @@ async def take(
 
 
 async def _take_rows(
-    connection: Connection, found: Found, source: Connection, taken: Taken, tell: Callable[[int], None]
+    connection: Connection, found: Found, source: Connection, taken: Taken, tell: Callable[[int, int], None]
 ) -> Taken:
     """Take what is in Scalelite's Postgres."""
     tenants = {spec.id: spec for _, spec in found.request.wanted.of_kind(Kind.TENANT)}
     hooks, left = hooks_in(await rows.old_callbacks(source, HOOK_DAYS), found.brought, tenants)
     callbacks = await rows.add_hooks(connection, hooks)
-    recordings = 0
+    read = recordings = 0
     async for batch in rows.old_recordings(source):
         made = []
         for row in batch:
@@ -179,5 +179,6 @@ async def _take_rows(
             except RecordingInvalid as error:
                 left.append(f"recording {row['record_id']!r}: {error.message}")
         recordings += await rows.add_recordings(connection, [one for one, _ in made], [row for _, row in made])
-        tell(len(batch))
+        read += len(batch)
+        tell(read, len(batch))
     return replace(taken, callbacks=callbacks, recordings=recordings, left=(*taken.left, *left))

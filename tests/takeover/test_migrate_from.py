@@ -190,7 +190,7 @@ def test_the_export_of_it_is_an_inventory_without_changes(whole: Old, here: Here
         ({f"scalelite:tenant:{T1}": {"lrs_password": ""}}, "tenant/tenant1/lrs: basic.password: field required"),
         ({f"scalelite:tenant:{T1}": {"kc_username": "u"}}, "tenant/tenant1/lrs: oidc.token_url: field required"),
         (record("20-rake-tenants/053")["redis"], "tenant/tenant1/setting/param1: it is there twice with other values"),
-        ({f"scalelite:tenant_settings:{T1}": {"set": ["ghost"]}}, "tenant/tenant1: the setting ghost is in its list"),
+        ({f"scalelite:tenant_settings:{T1}": {"set": ["ghost"]}}, "tenant/tenant1/setting/ghost: it is in the list"),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
 )  # fmt: skip
@@ -209,7 +209,10 @@ def test_what_an_inventory_could_not_say_is_refused_whole(
 def test_what_is_left_out_may_be_wrong(whole: Old, here: Here) -> None:
     whole.valkey.hset("scalelite:server:bbb1", "url", "ftp://x")
     whole.valkey.hset(f"scalelite:tenant:{T2}", "kc_username", "")
-    wrong = ("--leave-out", "server/bbb1", "--leave-out", "tenant/tenant2/lrs", "--leave-out", "server/typo")
+    whole.keys({"scalelite:servers": {"set": ["ghost"]}, "scalelite:tenants": {"set": ["ghost"]}})
+    whole.keys({f"scalelite:tenant_settings:{T1}": {"set": ["ghost"]}})
+    addresses = ("server/bbb1", "server/ghost", "tenant/ghost", "tenant/tenant1/setting/ghost", "tenant/tenant2/lrs")
+    wrong = [word for address in (*addresses, "server/typo") for word in ("--leave-out", address)]
     assert (
         "server/typo: Scalelite has no such thing to leave out" in take_over(here, whole, *wrong, "--yes", status=1).err
     )
