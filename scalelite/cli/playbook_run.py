@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -58,6 +56,8 @@ def say_how_to_go_on(files: tuple[Path, ...], *, interrupted: bool) -> None:
 
 def with_services(settings: Settings, use: Callable[[Services], Awaitable[T]], doing: str) -> T:
     """Open what a command needs, and use it; `doing` names the connections."""
+    import asyncio  # noqa: PLC0415 - reading a playbook needs none of it
+
     from scalelite.wiring import open_database, open_services  # noqa: PLC0415 - 0.3 s to import
 
     async def opened(conninfo: str) -> T:
@@ -236,6 +236,9 @@ class Run:
 
 async def _interruptible(runner: Runner) -> Ended:
     """Run until the end, or until SIGINT or SIGTERM."""
+    import asyncio  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
     from scalelite.playbook.output import Ended  # noqa: PLC0415
 
     running = asyncio.create_task(runner.run())

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from scalelite.errors import PlaybookInvalid
 from scalelite.inventory.files import Reader
-from scalelite.inventory.load import Problems, TooMany
 from scalelite.inventory.parse import parse
 from scalelite.inventory.problems import nearest
+from scalelite.inventory.reports import Problems, TooMany
 from scalelite.inventory.source import Mark, Source
 from scalelite.inventory.templates import TemplateProblem
 from scalelite.inventory.tree import BROKEN, Map, Seq
