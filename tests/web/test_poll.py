@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from scalelite.flows.poll import Poll, poll_round
 from scalelite.flows.poller import poll_forever
 from scalelite.store import leases, runtime
 from scalelite.store.specs import Author
+from scalelite.wiring import allow_connections
 from tests.web.conftest import QUICK, Cluster, eventually, failed
 
 if TYPE_CHECKING:
@@ -182,6 +184,18 @@ async def test_a_round_survives_servers_that_come_and_go_meanwhile(cluster: Clus
     assert set(await cluster.rows()) == {coming.name, staying.name}
     await cluster.poll()
     assert {row.health for row in (await cluster.rows()).values()} == {"online"}
+
+
+@pytest.mark.shows("PO-3", "operations: no leak of connections")
+def test_as_many_connections_may_be_open_as_the_system_grants() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        allow_connections()
+        granted = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert granted == 65_536 if before[1] == resource.RLIM_INFINITY else granted == min(before[1], 65_536)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.shows("PO-12", "PO-9")
