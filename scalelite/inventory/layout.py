@@ -171,6 +171,13 @@ class Layout:
             return int(event.end_mark.index)
         return node.children[-1].end
 
+    def at_path(self, path: Iterable[str]) -> Node | None:
+        """Return the value below these keys."""
+        node = self.root
+        for name in path:
+            node = node.child(name) if node is not None else None
+        return node
+
     # --- edits --------------------------------------------------------------------------------------------------------
 
     def column(self, offset: int) -> int:

@@ -45,6 +45,8 @@ class Inventory:
     # Where each bound of the section `safety` is written.
     safety_places: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[Source, ...] = field(default=(), repr=False)
+    # Whether there are several, of which a later one wins: an object may then have an entry in each.
+    is_overlaid: bool = False
 
     @property
     def counts(self) -> Mapping[Kind, int]:
@@ -76,7 +78,7 @@ def load_inventory(
         found = problems.sorted()
     if any(problem.severity == "error" for problem in found):
         raise InventoryInvalid(found)
-    return replace(inventory, warnings=tuple(found))
+    return replace(inventory, warnings=tuple(found), is_overlaid=len(paths) > 1)
 
 
 class _Loader:

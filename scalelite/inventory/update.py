@@ -58,7 +58,8 @@ def update(inventory: Inventory, live: Declared, protect: Protect, folders: Iter
     """
     with without_gc():
         found = differences(inventory.wanted, live)
-        editor = _Editor(inventory, live, protect, frozenset(folders), concerned(found))
+        entries = None if inventory.is_overlaid else concerned(found)
+        editor = _Editor(inventory, live, protect, frozenset(folders), entries)
         for key, before, after in found:
             editor.edit(key, before, after)
         return editor.done()
@@ -110,6 +111,7 @@ class _Editor:
         self._problems: list[str] = []
         for source in inventory.sources:
             self._sources.setdefault(source.path, source)
+        self._is_overlaid = inventory.is_overlaid
         self._concerned = entries or frozenset()
         self._extracts = extracts(inventory.sources, self._places, entries)
 
@@ -148,6 +150,11 @@ class _Editor:
             self._problems.append(f"{key.address} stands in the vaulted file {source.path}")
             return
         file.take_away(node)
+        for other in self._sources.values() if self._is_overlaid else ():
+            file = self._file(other)
+            again = None if other.root or other is source else file.layout.at_path(_path(key))
+            if again is not None:
+                file.take_away(again)
         if key.kind is Kind.SERVER:
             self._gone += [path for path, each in self._sources.items() if each.root == (_HOST_VARS, key.name)]
 
@@ -247,12 +254,17 @@ class _Editor:
             self._put(file, entry, parts, tree[parts[-1]])
 
     def _owns(self, key: Key, mark: Mark, node: Node) -> bool:
-        """Say whether a value is the object's alone: in its entry, or in its file of host_vars."""
+        """Say whether a value is the object's alone: in its entry (of any inventory), or in its file of host_vars."""
         if mark.source.root == (_HOST_VARS, key.name):
             return True
         source, _, entry, _ = self._entry(key)
+        if mark.source is not source:
+            found = self._file(mark.source).layout.at_path(_path(key))
+            if found is None:
+                return False
+            entry = found
         ranged = key.kind is Kind.SERVER and _is_ranged(entry, key.name)
-        return mark.source is source and node.is_below(entry) and not node.is_shared(entry) and not ranged
+        return node.is_below(entry) and not node.is_shared(entry) and not ranged
 
     def _is_literal(self, node: Node, source: Source) -> bool:
         """Say whether a value stands as it is: no template, vault, alias or anchor; items of a list may be some."""

@@ -37,6 +37,15 @@ def change_by_hand(database: str, **fields: object) -> None:
     asyncio.run(change())
 
 
+def remove_by_hand(database: str) -> None:
+    async def remove() -> None:
+        async with db.connect(database, "tests") as connection, db.apply_lock(connection, 5):
+            spec = (await specs.load_live(connection)).declared.objects[BBB2]
+            await specs.write(connection, [Remove(BBB2, spec)], specs.Author("ops@lb1"), uuid.uuid4)
+
+    asyncio.run(remove())
+
+
 @pytest.mark.shows("inventory: export --update")
 def test_drift_is_shown_confirmed_and_written_and_a_plan_is_empty_then(scalelite: Command, database: str) -> None:
     file = scalelite.folder / "inv.yml"
@@ -66,6 +75,22 @@ def test_a_changed_secret_needs_a_way_to_be_written(scalelite: Command, database
     assert "No changes." in scalelite("plan", "inv.yml", "--vault-password-file", "password").stdout
 
 
+@pytest.mark.shows("inventory: export --update", "inventory: a later one wins key by key")
+def test_what_a_later_inventory_says_is_edited_there(scalelite: Command, database: str) -> None:
+    over = "servers:\n  bbb2.example.com: {tag: gpu}   # over\n"
+    (scalelite.folder / "over.yml").write_text(over)
+    scalelite("apply", "inv.yml", "over.yml", "-y")
+    change_by_hand(database, tag="x", load_multiplier=7.0)
+    scalelite("export", "--update", "inv.yml", "--update", "over.yml", "--yes")
+    assert (scalelite.folder / "over.yml").read_text() == over.replace("gpu", "x")
+    assert "load_multiplier: 7.0" in (scalelite.folder / "inv.yml").read_text()
+    assert "No changes." in scalelite("plan", "inv.yml", "over.yml").stdout
+    remove_by_hand(database)
+    scalelite("export", "--update", "inv.yml", "--update", "over.yml", "--yes")
+    assert (scalelite.folder / "over.yml").read_text() == "servers: {}\n"
+    assert "bbb2" not in (scalelite.folder / "inv.yml").read_text()
+
+
 @pytest.mark.shows("inventory: export --update", "inventory: an executable password file is run")
 def test_a_program_is_asked_for_the_password_once(scalelite: Command, database: str) -> None:
     program = scalelite.folder / "password"
@@ -83,12 +108,7 @@ def test_what_cannot_be_proved_leaves_the_original(scalelite: Command, database:
     scalelite.inventory(INVENTORY + groups)
     scalelite("apply", "inv.yml", "-y")
 
-    async def remove() -> None:
-        async with db.connect(database, "tests") as connection, db.apply_lock(connection, 5):
-            spec = (await specs.load_live(connection)).declared.objects[BBB2]
-            await specs.write(connection, [Remove(BBB2, spec)], specs.Author("ops@lb1"), uuid.uuid4)
-
-    asyncio.run(remove())
+    remove_by_hand(database)
     done = scalelite("export", "--update", "inv.yml", "--yes", status=1)
     assert "nothing was written: the edited copy would not load" in done.stderr
     assert (scalelite.folder / "inv.yml").read_text() == INVENTORY + groups
