@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scalelite.cli.session import confirmed, read_inventory
+from scalelite.core.align import identified
 from scalelite.core.model import MASK, ServerSpec, SettingSpec, TenantSpec, secrets_of
 from scalelite.core.plan import diff
 from scalelite.errors import InventoryInvalid, UpdateImpossible, UsageError
@@ -35,7 +37,7 @@ def bring_home(settings: Settings, paths: Sequence[str], live: Declared, protect
 
     Raises UpdateImpossible where that cannot be, UsageError where nobody confirms it.
     """
-    loaded = read_inventory(settings, paths, tell_warnings=False)
+    loaded = _known_by_urls(read_inventory(settings, paths, tell_warnings=False), live)
     found = update(loaded, live, protect, [Path(path) for path in paths if Path(path).is_dir()])
     if found.problems:
         raise UpdateImpossible("; ".join(found.problems))
@@ -98,10 +100,10 @@ def _secrets_of(spec: AnySpec) -> Iterable[Secret]:
 
 def _prove(settings: Settings, paths: Sequence[str], found: Update, loaded: Inventory, live: Declared) -> None:
     """Edit a copy and plan it; raises UpdateImpossible unless the plan is empty."""
-    if is_proved_by_parts(found, loaded.wanted, live, partial(_of_copy, settings, paths)):
+    if is_proved_by_parts(found, loaded.wanted, live, partial(_of_copy, settings, paths, live)):
         return
     try:
-        wanted = _of_copy(settings, paths, found.files)
+        wanted = _of_copy(settings, paths, live, found.files)
     except InventoryInvalid as error:
         first = error.problems[0].text(caret=False)  # type: ignore[attr-defined]
         raise UpdateImpossible(f"the edited copy would not load: {first}") from None
@@ -110,11 +112,17 @@ def _prove(settings: Settings, paths: Sequence[str], found: Update, loaded: Inve
         raise UpdateImpossible(f"the edited copy would still differ in {len(left)} objects ({addresses})")
 
 
-def _of_copy(settings: Settings, paths: Sequence[str], texts: Mapping[str, str | None]) -> Declared:
+def _known_by_urls(loaded: Inventory, live: Declared) -> Inventory:
+    """Return an inventory with the servers of its list form under the ids that they have in the cluster."""
+    return replace(loaded, wanted=identified(live, loaded.wanted, loaded.ids_from_urls))
+
+
+def _of_copy(settings: Settings, paths: Sequence[str], live: Declared, texts: Mapping[str, str | None]) -> Declared:
     """Load a copy of the inventories with these texts in place of theirs; raises InventoryInvalid."""
     with ExitStack() as stack:
         copies = [_copied(Path(path), texts, stack) for path in paths]
-        return read_inventory(settings, [str(copy) for copy in copies], tell_warnings=False).wanted
+        loaded = read_inventory(settings, [str(copy) for copy in copies], tell_warnings=False)
+    return _known_by_urls(loaded, live).wanted
 
 
 def _copied(path: Path, texts: Mapping[str, str | None], stack: ExitStack) -> Path:

@@ -7,7 +7,7 @@ open is as it is live.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from scalelite.core.model import (
     OF_TENANTS,
@@ -24,7 +24,9 @@ from scalelite.core.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from scalelite.core.model import Place
 
 # Between a tenant's name and its id, where another takes the name: no name of a tenant has it.
 _SET_ASIDE: Final = "~"
@@ -84,18 +86,30 @@ def narrowed(wanted: Declared, sections: Iterable[str]) -> Declared:
     return replace(wanted, objects=objects, sections=chosen)
 
 
+@runtime_checkable
+class _Named(Protocol):
+    """Places that can be found under other keys, without being looked up one by one."""
+
+    def under(self, keys: Mapping[Key, Key]) -> Mapping[tuple[Key, str], Place]:
+        """Return them under the keys that are given for their own."""
+
+
 def identified(live: Declared, wanted: Declared, ids_from_urls: frozenset[str]) -> Declared:
     """Return the wanted state with servers of the list form under the id of the live server that has their url."""
     if not ids_from_urls:
         return wanted
     by_url = {url_key(spec.url): key for key, spec in live.of_kind(Kind.SERVER)}
-    objects: dict[Key, AnySpec] = {}
-    places = dict(wanted.places)
-    for key, spec in wanted.objects.items():
-        known = key
-        if isinstance(spec, ServerSpec) and key.name in ids_from_urls:
-            known = by_url.get(url_key(spec.url), key)
-        objects[known] = spec if known == key else spec.model_copy(update={"id": known.name})
-        if known != key:
-            places |= {(known, field): place for (of, field), place in wanted.places.items() if of == key}
-    return replace(wanted, objects=objects, places=places)
+    keys = {
+        key: known
+        for key, spec in wanted.of_kind(Kind.SERVER)
+        if key.name in ids_from_urls and (known := by_url.get(url_key(spec.url), key)) != key
+    }
+    objects: dict[Key, AnySpec] = {
+        keys.get(key, key): spec.model_copy(update={"id": keys[key].name}) if key in keys else spec
+        for key, spec in wanted.objects.items()
+    }
+    places = wanted.places
+    if isinstance(places, _Named):
+        return replace(wanted, objects=objects, places=places.under(keys))
+    named = {(keys.get(key, key), field): place for (key, field), place in places.items()}
+    return replace(wanted, objects=objects, places=named)

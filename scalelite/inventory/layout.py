@@ -132,12 +132,14 @@ class Layout:
         self.text = text
         self.newline = "\r\n" if "\r\n" in text else "\n"
         self.by_key: dict[int, Node] = {}
+        self.items: dict[int, Node] = {}  # what has no key: an item of a list begins where its own first key does
         try:
             self.root = self._document(events(text))
         except YAMLError as error:
             if not is_refused_colon(error):
                 raise
             self.by_key.clear()
+            self.items.clear()
             self.root = self._document(events(text, hide_colons=True))
 
     def _document(self, following: Callable[[], Any]) -> Node | None:
@@ -147,7 +149,10 @@ class Layout:
     def _node(self, following: Callable[[], Any], event: Any, parent: Node | None, key: int | None, name: str) -> Node:
         start, end = event.start_mark.index, event.end_mark.index
         node = Node(start if key is None else key, start, start + len(self.text[start:end].rstrip()), parent, name)
-        self.by_key[node.key] = node
+        if key is None:
+            self.items[node.key] = node
+        else:
+            self.by_key[node.key] = node
         if isinstance(event, AliasEvent):
             node.is_alias = True
             return node
@@ -219,6 +224,8 @@ class Layout:
         dash = self.text.rfind("-", 0, item.start)
         line = f"{' ' * self.column(dash)}- {text}{self.newline}"
         where = _line_end(self.text, item.end) if is_last else self.text.rfind("\n", 0, dash) + 1
+        if where == len(self.text) and not self.text.endswith("\n"):
+            line = self.newline + line.rstrip("\r\n")
         return Splice(where, where, line)
 
     def insert(self, into: Node, text: str) -> Splice:

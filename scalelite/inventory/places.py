@@ -31,6 +31,13 @@ class Places(Mapping[tuple[Key, str], Place]):
         """Return the mark of an object and those of its fields."""
         return self._marks[key]
 
+    def under(self, keys: Mapping[Key, Key]) -> Places:
+        """Return the places under the keys that are given for their objects' own."""
+        places = Places()
+        for key, (mark, fields) in self._marks.items():
+            places.put(keys.get(key, key), mark, fields)
+        return places
+
     def owners(self) -> Iterator[tuple[Key, Mark]]:
         """Yield the servers and tenants with their marks."""
         return ((key, mark) for key, (mark, _) in self._marks.items() if key.kind in {Kind.SERVER, Kind.TENANT})

@@ -82,8 +82,9 @@ class _File:
 
     def at(self, mark: Mark) -> Node | None:
         """Return the node of a mark; None for one in an entry that was left out."""
-        here = self.extract.here(mark.key)
-        return None if here is None else self.layout.by_key.get(here)
+        if (here := self.extract.here(mark.key)) is None:
+            return None
+        return (self.layout.items if mark.key == mark.start else self.layout.by_key).get(here)
 
 
 class _Editor:
@@ -171,6 +172,9 @@ class _Editor:
             self._problems.append(f"{key.address}: no file has the section {section}")
             return None
         file, node = max(found, key=lambda pair: len(pair[1].children))
+        if not node.is_map and isinstance(spec, ServerSpec):
+            item = _flow({"url": spec.url, **tree})
+            return file.splices.append(file.layout.add_item(node, len(node.children), item))
         return self._put(file, node, (key.name,) if key.kind is not Kind.CLUSTER else (), tree)
 
     def _sections(self, section: str) -> Iterator[tuple[_File, Node]]:
@@ -179,7 +183,7 @@ class _Editor:
                 continue
             file = self._file(source)
             node = file.layout.root.child(section) if file.layout.root else None
-            if node is not None and node.is_map:
+            if node is not None and (node.is_map or node.children):
                 yield file, node
 
     def _whole(self, key: Key, spec: AnySpec) -> Any:

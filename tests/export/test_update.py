@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scalelite.core.align import settled
+from scalelite.core.align import identified, settled
 from scalelite.core.model import Declared, Key, Kind, LrsOidc, LrsSpec, Secret, ServerSpec, SettingSpec, TenantSpec
 from scalelite.core.plan import diff
 from scalelite.inventory import dump, protect
@@ -70,13 +70,16 @@ class Home:
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         self.folder = folder
+        self.live: Objects = {}
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(text.encode())
         self.live = self._applied(self.load())
 
-    def load(self) -> Inventory:
-        return load_inventory([self.folder], environment={})
+    def load(self, folder: Path | None = None) -> Inventory:
+        loaded = load_inventory([folder or self.folder], environment={})
+        live = Declared(self.live)
+        return dataclasses.replace(loaded, wanted=identified(live, loaded.wanted, loaded.ids_from_urls))
 
     def copy(self, texts: Mapping[str, str | None]) -> Declared:
         """Load a copy with other texts."""
@@ -89,7 +92,7 @@ class Home:
                 place.write_bytes((text or "").encode())
                 if text is None:
                     place.unlink()
-            return load_inventory([folder], environment={}).wanted
+            return self.load(folder).wanted
 
     @staticmethod
     def _applied(loaded: Inventory) -> Objects:
@@ -346,6 +349,42 @@ def test_changed_entries_are_proved_without_the_others_where_these_change_nothin
     assert not where.was_proved_by_parts, "a section that changes is loaded whole"
 
 
+LISTED = """\
+servers:
+# the first
+- url: https://bbb1.example.com/bigbluebutton/api
+  secret: one   # from the vault room
+- url: bbb2.example.com
+  secret: two
+- {url: bbb3.example.com, secret: three}"""
+
+
+@pytest.mark.shows("inventory: export --update", "inventory: the two formats of the guide")
+def test_the_list_of_the_guide_is_edited_as_a_list(home: Callable[..., Home]) -> None:
+    where = home(LISTED)
+    where.change(server("bbb1"), tag="gpu", secret=Secret("uno"))
+    where.change(server("bbb3"), load_multiplier=2.0)
+    where.bring_home()
+    del where.live[server("bbb2")]
+    new = ServerSpec(id="78c4d63b", url="https://bbb4.example.com/api", secret=Secret("four"), state="disabled")
+    where.live[Key(Kind.SERVER, new.id)] = new
+    where.bring_home()
+    assert (
+        where.text()
+        == """\
+servers:
+# the first
+- url: https://bbb1.example.com/bigbluebutton/api
+  secret: uno   # from the vault room
+  tag: gpu
+- {url: bbb3.example.com, secret: three, load_multiplier: 2.0}
+- {url: https://bbb4.example.com/api, secret: four, state: disabled}"""
+    )
+    where.change(Key(Kind.SERVER, new.id), state="enabled")
+    where.bring_home()
+    assert "secret: four, state: enabled}" in where.text()
+
+
 ANCHORED = """\
 servers:
   a.example.com: &a {secret: one, tag: x}
@@ -374,7 +413,7 @@ def test_an_edit_that_is_wrong_is_not_proved(home: Callable[..., Home], wrong: s
     assert is_proved_by_parts(found, loaded.wanted, live, where.copy)
     spoilt = {path: (old, new.replace(wrong, right, 1)) for path, (old, new) in found.extracts.items()}
     assert spoilt != found.extracts
-    assert not is_proved_by_parts(replace(found, extracts=spoilt), loaded.wanted, live, where.copy)
+    assert not is_proved_by_parts(dataclasses.replace(found, extracts=spoilt), loaded.wanted, live, where.copy)
 
 
 MUTABLE = {
