@@ -127,7 +127,7 @@ def signers(token: str, secrets: Mapping[str, Sequence[str]], now_s: int) -> fro
         head, claims = (json.loads(_decode(part)) for part in signed.split("."))
         given = _decode(mac)
         good = head["alg"] == "HS512" and now_s < float(claims["exp"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return frozenset()
     matching = [
         name

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from sanic import HTTPResponse, Request
-from sanic.exceptions import SanicException, ServiceUnavailable
+from sanic.exceptions import Forbidden, SanicException, ServiceUnavailable
 from sanic.response import text
 
 from scalelite.core import wire
@@ -40,9 +40,7 @@ def add_routes(app: Sanic[Any, Any]) -> None:
 async def call(request: Request, rest: str = "") -> HTTPResponse:
     """Answer one call of the BigBlueButton API."""
     worker: Proxy = request.app.ctx.proxy
-    host = host_of(request, request.app.ctx.settings)
-    if not worker.snapshot.declared.serves(host):
-        return text("", status=403)
+    host = served_host(request)
     name = rest.strip("/")
     with measured("bigbluebutton", (name or "index") if name in CALLS else "other"):
         answer = await worker.answer(
@@ -71,14 +69,24 @@ class _Quick(HTTPResponse):
         return value if value.isprintable() else HTTPResponse._sanitize_header_value(value)  # noqa: SLF001 - Sanic's
 
 
-async def root(_request: Request) -> HTTPResponse:
+async def root(request: Request) -> HTTPResponse:
     """Say that somebody is here."""
+    served_host(request)
     return text("success")
 
 
-async def unknown(_request: Request, **_path: str) -> HTTPResponse:
+async def unknown(request: Request, **_path: str) -> HTTPResponse:
     """Answer what is no route as BigBlueButton's calls are answered; the body was read, so the connection goes on."""
+    served_host(request)
     raise UnsupportedRequest
+
+
+def served_host(request: Request) -> str:
+    """Return the host that was asked, as `host_of` does; raises Forbidden for one that gets nothing."""
+    host = host_of(request, request.app.ctx.settings)
+    if not request.app.ctx.proxy.snapshot.declared.serves(host):
+        raise Forbidden
+    return host
 
 
 def host_of(request: Request, settings: Settings) -> str:
@@ -111,6 +119,8 @@ async def failed(request: Request, error: Exception) -> HTTPResponse:
     match error:
         case ApiError():
             known = error
+        case Forbidden():
+            return text("", status=403)
         case SanicException(status_code=404 | 405):
             known = UnsupportedRequest()
         case SanicException():

@@ -13,7 +13,7 @@ from sanic.response import text
 from scalelite.core.callbacks import END_PATHS, PATH
 from scalelite.errors import DatabaseAway, UnsupportedRequest
 from scalelite.flows import callbacks
-from scalelite.web.bbb_api import host_of
+from scalelite.web.bbb_api import served_host
 
 if TYPE_CHECKING:
     from sanic import Request, Sanic
@@ -33,8 +33,7 @@ def add_routes(app: Sanic[Any, Any]) -> None:
 async def analytics(request: Request) -> HTTPResponse:
     """Take a meeting's analytics for its client: 204, or 401 if no server of ours has signed them."""
     worker: Proxy = request.app.ctx.proxy
-    declared = worker.snapshot.declared
-    tenant = declared.tenant_of(host_of(request, request.app.ctx.settings))
+    tenant = worker.snapshot.declared.tenant_of(served_host(request))
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return text("", status=401)
@@ -47,6 +46,7 @@ async def analytics(request: Request) -> HTTPResponse:
 
 async def meeting_ended(request: Request, path: str, token: str) -> HTTPResponse:
     """Take the word of a meeting's server that it has ended."""
+    served_host(request)
     worker: Proxy = request.app.ctx.proxy
     try:
         generation = await callbacks.meeting_ended(worker.services, path, token, request.query_string)

@@ -28,6 +28,11 @@ ENDED, END_CALLBACK, ANALYTICS = "meetingEndedURL", "meta_endCallbackUrl", "meta
 READY = ("meta_bn-recording-ready-url", "meta_bbb-recording-ready-url", "meta_canvas-recording-ready-url")
 
 
+# Parts of tokens that anybody may send, since they are read before the signature is.
+ODD_HEADS = (b'{"alg":"HS512"}', b'{"alg":"none"}', b"[]", b"1", b"[" * 3000)
+ODD_CLAIMS = (b"{}", b'{"exp":1' + b"0" * 400 + b"}", b'{"exp":Infinity}', b'{"exp":"x"}', b'{"exp":null}', b"\xff")
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[Receiver]:
     async with receiving() as receiver:
@@ -133,6 +138,7 @@ async def test_nobody_guesses_the_url_of_an_end_and_it_works_once(cluster: Clust
         path.replace("meeting_ended", "end_callback"),
     ):
         assert (await service.send(wrong)).failure == UNSUPPORTED
+    assert (await service.send(path, host="a.example")).status == 403
     assert (await service.send(path, method="POST")).failure == UNSUPPORTED
     assert len(await cluster.meetings()) == 1
     assert (await service.send(path)).status == 204
@@ -298,6 +304,7 @@ async def test_analytics_that_no_server_signed_are_refused_and_of_other_servers_
         jwt(server.secret, exp_in_s=-1),
         jwt(server.secret, algorithm="HS256"),
         "é" * 9,
+        *(f"{encoded(head)}.{encoded(claims)}.{encoded(b'x')}" for head in ODD_HEADS for claims in ODD_CLAIMS),
     ]
     for token in [*bad, jwt(server.secret)[:-1], TENANTS["tenant1"], jwt(TENANTS["tenant1"])]:
         answer = await analytics(service, token)
@@ -310,6 +317,12 @@ async def test_analytics_that_no_server_signed_are_refused_and_of_other_servers_
     ):
         assert (await analytics(service, token, meeting_id, tenant)).status == 204
     assert (await analytics(service, jwt(server.secret), tenant="tenant9")).failure == BAD_CHECKSUM
+    body = json.dumps({"meeting_id": "room-1"}).encode()
+    headers = {"Authorization": f"Bearer {jwt(server.secret)}"}
+    outside = await service.send(
+        f"{API}/analytics_callback", method="POST", host="a.example", headers=headers, body=body
+    )
+    assert (outside.status, outside.body) == (403, b"")
     assert await queue(cluster) == []
 
 

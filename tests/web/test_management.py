@@ -13,7 +13,7 @@ from jsonschema.validators import Draft202012Validator
 
 from scalelite.flows import tokens
 from scalelite.web.rest_table import OPERATIONS
-from tests.web.conftest import DOMAIN, eventually
+from tests.web.conftest import API, DOMAIN, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,6 +118,11 @@ async def test_hosts_of_no_tenant_and_outside_the_domain_get_nothing(cluster: Cl
     headers = {"Authorization": f"Bearer {client.tokens['admin']}"}
     answer = await client.send("getServers", headers=headers, host="evil.example.com")
     assert (answer.status, answer.body) == (403, b"")
+    for path in ("/", "/x", API, f"{API}/create", f"{API}/x", f"{API}/end_callback/x"):
+        answer = await client.service.send(path, host="evil.example.com")
+        assert (answer.status, answer.body) == (403, b""), path
+    for path in ("/health_check", "/health/live", "/health/ready"):
+        assert (await client.service.send(path, host="evil.example.com")).status == 200
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------
