@@ -85,9 +85,10 @@ def counted_users(load: Load, meeting: SeenMeeting, now_ms: int) -> int:
     return max(meeting.users, load.min_user_count) if young else meeting.users
 
 
-def reservation(load: Load, expected_users: int = 0) -> float:
+def reservation(load: Load, expected_users: int = 0, *, breakout: bool = False) -> float:
     """Return what a meeting that is being created adds: what the formula gives for one of age 0 with so many users."""
-    return Counted.of(load, [SeenMeeting("", created_ms=0, users=expected_users)], now_ms=0).load(load.weights)
+    new = SeenMeeting("", created_ms=0, users=expected_users, breakout=breakout)
+    return Counted.of(load, [new], now_ms=0).load(load.weights)
 
 
 # --- tags and choice -------------------------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ class ClusterView:
 
     def reservation(self, wanted: Mapping[str, str]) -> float:
         """Return what a meeting created with these parameters adds to its server's load, before the multiplier."""
-        return reservation(self.load, self.size_hint.users(wanted))
+        breakout = wanted.get("isBreakout", "").lower() == "true"
+        return reservation(self.load, self.size_hint.users(wanted), breakout=breakout)
 
 
 def cluster_view(spec: ClusterSpec, settings: Settings) -> ClusterView:

@@ -140,7 +140,7 @@ def description(meeting: Meeting, users: Iterable[User]) -> str:
 {attendees}</attendees>
 <metadata>
 {metadata}</metadata>
-<isBreakout>false</isBreakout>"""
+<isBreakout>{flag(meeting.breakout)}</isBreakout>"""
 
 
 def attendee(user: User) -> str:

@@ -51,6 +51,7 @@ class Meeting:
     dial_number: str = "613-555-1234"
     duration_minutes: int = 0
     record: bool = False
+    breakout: bool = False
     max_users: int = 0
     logout_url: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -116,6 +117,7 @@ class Meetings:
             dial_number=params.get("dialNumber") or "613-555-1234",
             duration_minutes=whole(params.get("duration", "")),
             record=params.get("record", "").lower() == "true",
+            breakout=params.get("isBreakout", "").lower() == "true",
             max_users=whole(params.get("maxParticipants", "")),
             logout_url=params.get("logoutURL", ""),
             metadata={m[1].lower(): value for key, value in params.items() if (m := METADATA_KEY.fullmatch(key))},

@@ -53,6 +53,7 @@ def test_weights_add_up() -> None:
 @pytest.mark.shows("LB-9")
 def test_breakout_rooms_count_their_users_and_no_minimum() -> None:
     assert load_of(LOAD, SeenMeeting("m", NOW_MS, users=3, breakout=True)) == 3
+    assert reservation(LOAD, breakout=True) == 0
 
 
 @pytest.mark.shows("LB-10")

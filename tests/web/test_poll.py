@@ -73,7 +73,7 @@ async def test_reloads_of_a_join_link_leave_the_load_as_it_is(cluster: Cluster) 
     assert (await cluster.rows())["bbb1"].load == before == 15
 
 
-@pytest.mark.shows("LB-7", "LB-9", "operations: load")
+@pytest.mark.shows("LB-7", "operations: load")
 async def test_a_poll_counts_people_once_and_old_meetings_as_they_are(cluster: Cluster) -> None:
     await cluster.start(1)
     server = cluster.servers[0]
@@ -84,6 +84,16 @@ async def test_a_poll_counts_people_once_and_old_meetings_as_they_are(cluster: C
     await cluster.poll()
     row = (await cluster.rows())["bbb1"]
     assert (row.load, row.users, row.meetings) == (1 + 15, 4, 2)
+
+
+@pytest.mark.shows("LB-9")
+async def test_a_breakout_room_reserves_nothing_and_counts_its_users(cluster: Cluster) -> None:
+    service = await cluster.start(1)
+    assert (await service.create("group-1", isBreakout="true")).succeeded
+    assert (await cluster.rows())["bbb1"].load == 0
+    cluster.servers[0].add_users("group-1", 2)
+    await cluster.poll()
+    assert (await cluster.rows())["bbb1"].load == 2
 
 
 @pytest.mark.shows("LB-11")
