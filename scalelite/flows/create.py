@@ -261,11 +261,12 @@ class Creates:
 
         Where that has come, it is claimed again; one that another create has placed elsewhere is to be ended here.
         """
-        self.snapshot.forget(meeting.generation)
         try:
             async with self.services.database.use(AFTER_RECALL_S) as connection:
-                if generation := await runtime.renew_meeting(connection, meeting.generation):
-                    return replace(meeting, generation=generation)
+                generation = await runtime.renew_meeting(connection, meeting.generation)
+            self.snapshot.forget(meeting.generation)
+            if generation:
+                return replace(meeting, generation=generation)
             found = await self.claims.claim(self._claim_of(wanted, [meeting.server]), AFTER_RECALL_S)
             if found and found[1].server == meeting.server:
                 self.confirmations.add(found[1].generation)

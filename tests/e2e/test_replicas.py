@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Probe = Callable[[], Coroutine[Any, Any, T]]
 
 SECRET = "tenant1-secret"
-INTERVAL_S = 3
+INTERVAL_S = 4
 ROOM = {"meetingID": "room", "name": "Room"}
 
 
