@@ -30,16 +30,17 @@ def redis_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def old(redis_port: int, postgres: str, tmp_path: Path) -> Iterator[Old]:
-    """A Scalelite without anything; its addresses, which hold passwords, are in files."""
+def old(redis_port: int, database: str, tmp_path: Path) -> Old:
+    """A Scalelite without anything; its addresses, which hold passwords, are in files.
+
+    Its tables have a schema of their own beside ours: a database for each test would take a second.
+    """
     client = Valkey(port=redis_port, password=PASSWORD, decode_responses=True, single_connection_client=True)
     client.flushall()
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE scalelite_old")
-        conninfo = make_conninfo(postgres, dbname="scalelite_old")
-        with psycopg.connect(conninfo, autocommit=True) as own:
-            own.execute(SCHEMA.read_bytes())
-        (tmp_path / "redis").write_text(f"redis://:{PASSWORD}@127.0.0.1:{redis_port}\n")
-        (tmp_path / "postgres").write_text(f"{conninfo}\n")
-        yield Old(client, f"@{tmp_path}/redis", conninfo)
-        connection.execute("DROP DATABASE scalelite_old WITH (FORCE)")
+    conninfo = make_conninfo(database, options="-c search_path=old")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA old")
+        connection.execute(SCHEMA.read_bytes())
+    (tmp_path / "redis").write_text(f"redis://:{PASSWORD}@127.0.0.1:{redis_port}\n")
+    (tmp_path / "postgres").write_text(f"{conninfo}\n")
+    return Old(client, f"@{tmp_path}/redis", conninfo)
