@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
 
 import pytest
 
 from scalelite.flows import importer
+from scalelite.flows.callbacks import deliver_due
 from scalelite.sim import write_archive
 from tests.recordings.conftest import environment, recorded
+from tests.web.conftest import TENANTS, eventually
+from tests.web.receiver import receiving
+from tests.web.test_callbacks import claims
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,3 +194,52 @@ async def test_the_calls_can_be_turned_off_and_narrowed(cluster: Cluster, tmp_pa
     ):
         assert b"FAILED" in (await off.call(call, {"recordID": IDS[1], **params})).body
     assert numbers(await service.call("getRecordings", {"meetingID": "room-a"})) == [2, 1]
+
+
+@pytest.mark.shows("recordings: publishRecordings", "recordings: repaired at the next start", "RE-5")
+async def test_what_a_crash_left_half_done_is_finished_at_the_next_start(cluster: Cluster, tmp_path: Path) -> None:
+    service = await library(cluster, tmp_path)
+    await cluster.connection.execute("UPDATE recording SET pending = 'unpublished' WHERE record_id = %s", (IDS[1],))
+    await cluster.connection.execute("UPDATE recording SET pending = 'deleted' WHERE record_id = %s", (IDS[3],))
+    assert numbers(await service.call("getRecordings", {"state": "published"})) == [5]
+    assert [path for path in files(tmp_path) if "/published/" in path and IDS[3] in path]
+    await cluster.start(1, environment=environment(tmp_path))
+
+    async def finished() -> bool:
+        rows = await cluster.connection.execute("SELECT FROM recording WHERE pending IS NOT NULL")
+        return not await rows.fetchall()
+
+    await eventually(finished, 20)
+    left = {number: [path for path in files(tmp_path) if IDS[number] in path] for number in (1, 3)}
+    assert (len(left[1]), left[3]) == (4, [])
+    assert all("/unpublished/" in path for path in left[1])
+    assert numbers(await service.call("getRecordings", {"state": "unpublished"})) == [2, 1]
+
+
+@pytest.mark.shows("issue F: recording-ready callbacks", "bbb-api: callbacks", "SE-1", "CB-2")
+async def test_who_created_a_meeting_is_told_once_its_recording_is_listed(cluster: Cluster, tmp_path: Path) -> None:
+    service = await cluster.start(1, environment={**environment(tmp_path), "CALLBACK_ALLOW_PRIVATE": "true"})
+    services = await cluster.poller()
+    async with receiving() as client:
+        client.statuses = [500, 200]
+        await service.create("room-x", **{"meta_bbb-recording-ready-url": f"{client.url}/ready", "meta_note": "n"})
+        sent = {name.removeprefix("meta_"): text for name, text in cluster.last_params("create").items()}
+        await service.about("end", "room-x")
+        metadata = {name: sent[name] for name in ("tenant-id", "tenant-name", "note")}
+        what = recorded(7, meeting_id="room-x", metadata=metadata)
+        write_archive(what, tmp_path / "spool", ("podcast",))
+        assert await deliver_due(services) == 0
+        (outcome,) = await importer.import_waiting(services, settled_s=-60)
+        assert outcome.imported
+        listed = await service.call("getRecordings", {"meetingID": "room-x"})
+        assert metadata_of(listed) == metadata
+        for _ in range(2):
+            assert await deliver_due(services) == 1
+            await cluster.connection.execute("UPDATE callback SET due_at = now()")
+        assert await deliver_due(services) == 0
+    tokens = [parse_qs(call.body.decode())["signed_parameters"][0] for call in client.received]
+    assert [claims(token, TENANTS["tenant1"], hashlib.sha256) for token in tokens] == [
+        {"meeting_id": "room-x", "record_id": what.record_id}
+    ] * 2
+    elsewhere = await service.call("getRecordings", {"meetingID": "room-x"}, tenant="tenant2")
+    assert elsewhere.key == "noRecordings"
