@@ -23,7 +23,7 @@ from scalelite.errors import UsageError
 from scalelite.settings import process_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from scalelite.cli.playbook_progress import ProgressOutput
@@ -110,8 +110,9 @@ class Run:
             output = TextOutput(click.echo, masker, diff=given["diff"], verbose=given["verbose"])
         else:
             output = RecordingOutput(click.echo, lambda text: click.echo(text, err=True), masker, given["form"])
-        options = _options(settings, given, live.asking if live else nullcontext)
-        _hide_secrets(options.extra_vars, masker)
+        extra = _extra_vars(given["extra_vars"], vaults, masker.hide)
+        _hide_secrets(extra, masker)
+        options = replace(_options(settings, given, live.asking if live else nullcontext), extra_vars=extra)
         return cls(settings, given, book, options, templates, vaults, modules, output, masker, live)
 
     # --- lists --------------------------------------------------------------------------------------------------------
@@ -183,8 +184,9 @@ class Run:
         """Return this run with the options and variables of the one that it goes on with; those given now win."""
         from scalelite.playbook.given import read  # noqa: PLC0415
 
-        kept = self._kept().over(read(journal.given))
-        _hide_secrets(kept.variables, self.masker)
+        before = read(journal.given)
+        kept = self._kept().over(before)
+        _hide_secrets(kept.variables, self.masker, before.secret)
         chosen = json.loads(journal.options) if journal.options else {}
         given = {
             **self.given,
@@ -266,7 +268,6 @@ def _options(settings: Settings, given: Mapping[str, Any], asking: Asking) -> Op
         tags=_names(given["tags"]) or frozenset({"all"}),
         skip_tags=_names(given["skip_tags"]),
         start_at=given["start_at"],
-        extra_vars=_extra_vars(given["extra_vars"]),
         forks=given["forks"],
         groups=_groups(settings, given["inventory"]),
         read_names=_lines,
@@ -278,10 +279,11 @@ def _options(settings: Settings, given: Mapping[str, Any], asking: Asking) -> Op
     return options
 
 
-def _hide_secrets(variables: Mapping[str, Any], masker: Masker) -> None:
+def _hide_secrets(variables: Mapping[str, Any], masker: Masker, names: Sequence[str] = ()) -> None:
+    """Show none of the variables whose names say that they are secret, and none of these names."""
     from scalelite.playbook.given import secret_texts  # noqa: PLC0415
 
-    for text in secret_texts(variables):
+    for text in secret_texts(variables, names):
         masker.hide(text)
 
 
@@ -306,13 +308,18 @@ class _Step:
         return answer in {"y", "c"}
 
 
-def _extra_vars(texts: tuple[str, ...]) -> dict[str, Any]:
+def _extra_vars(texts: tuple[str, ...], vaults: Vaults, hide: Callable[[str], None]) -> dict[str, Any]:
     """Read `k=v k2=v2`, a YAML or JSON mapping, or `@FILE`; raises UsageError, which shows no value."""
     import shlex  # noqa: PLC0415
 
+    from scalelite.playbook.given import variables_of  # noqa: PLC0415
+
     found: dict[str, Any] = {}
     for text in texts:
-        if text.startswith(("@", "{")):
+        if text.startswith("@"):
+            found.update(variables_of(Path(text[1:]), vaults, hide))
+            continue
+        if text.startswith("{"):
             found.update(_mapping(text))
             continue
         try:
@@ -332,9 +339,8 @@ def _mapping(text: str) -> dict[str, Any]:
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     try:
-        source = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
-        value = YAML(typ="safe").load(source)
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        value = YAML(typ="safe").load(text)
+    except YAMLError as error:
         raise UsageError(f"--extra-vars: cannot be read: {type(error).__name__}") from None
     if not isinstance(value, dict):
         raise UsageError("--extra-vars: expected a mapping of names")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # The first part of the advisory lock that a run holds as long as it lives; the second is its number.
 _RUN_LOCK: Final = 5342
 _LATEST: Final = 50
+# Runs of the same files with the same options at the same time: those before them were let go when these began.
+_AT_ONCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,9 @@ async def begin(connection: Connection, playbook: str, digest: str, actor: str, 
     `given` is kept sealed. A run before it that was asked the same can no longer go on: its results are let go.
     """
     await connection.execute("DELETE FROM playbook_run WHERE started_at < now() - interval '90 days'")
-    cursor = await connection.execute(_RUNS + "WHERE r.playbook = %s AND r.digest = %s", (playbook, digest))
+    cursor = await connection.execute(
+        _RUNS + "WHERE r.playbook = %s AND r.digest = %s ORDER BY r.id DESC LIMIT %s", (playbook, digest, _AT_ONCE)
+    )
     for row in await cursor.fetchall():
         if not row["alive"]:
             await _let_go(connection, row["id"])

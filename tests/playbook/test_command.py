@@ -85,6 +85,14 @@ async def test_exit_statuses_and_lists(stage: Stage) -> None:
     assert (status, "TASK [a]" in out, "TASK [b]" in out) == (0, False, True)
     assert "TASK [a]" not in shell.run("run", good, "--skip-tags", "x")[1]
     stage.write("y: [2, 3]\n", "vars.yml")
+    secret = stage.write("sealed: hunter2-in-a-vault\n", "vault.yml")
+    assert (
+        shell.scalelite("vault", "encrypt", str(secret), "--vault-password-file", str(stage.write("pw", "pw")))[0] == 0
+    )
+    assert "hunter2" not in secret.read_text()
+    shown = stage.write("- tasks:\n    - debug: {msg: 'it is {{ sealed }}'}\n", "shown.yml")
+    status, out, err = shell.run("run", shown, "-e", "@vault.yml", "--vault-password-file", "pw")
+    assert (status, "hunter2" in out, "it is ****" in out) == (0, False, True), out + err
     told = stage.write("- tasks:\n    - assert: {that: ['x == 1', 'y == [2, 3]', z == 'a b']}\n", "vars-play.yml")
     assert shell.run("run", told, "-e", "@vars.yml", "-e", '{"x": 1}', "-e", "z='a b'")[0] == 0
     assert "failed" in shell.run("runs")[1]
