@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -54,6 +55,13 @@ def with_size(size: int) -> bytes:
     return bytes(block) + bytes(10240)
 
 
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        packed.writestr(f"{INSIDE}/a", bytes(10240))
+    return buffer.getvalue()
+
+
 LONG_HEADER: Final = member("././@LongLink", b"", type=tarfile.GNUTYPE_LONGNAME)[0]
 
 HOSTILE: Final = {
@@ -96,6 +104,18 @@ HOSTILE: Final = {
         member(f"{INSIDE}/a", pax_headers={"comment": "x" * (2 << 20)}), format=tarfile.PAX_FORMAT
     ),
     "headers for headers": LONG_HEADER.tobuf(tarfile.GNU_FORMAT) * 5000 + bytes(10240),
+    "size in a pax header": archive(member(f"{INSIDE}/a", pax_headers={"size": "-5"}), format=tarfile.PAX_FORMAT),
+    "huge size in a pax header": archive(
+        member(f"{INSIDE}/a", pax_headers={"size": "9" * 30}), format=tarfile.PAX_FORMAT
+    ),
+    "NUL in a pax header": archive(
+        member(f"{INSIDE}/a", pax_headers={"path": f"{INSIDE}/a\0b"}), format=tarfile.PAX_FORMAT
+    ),
+    "right to left": archive(member(f"{INSIDE}/a\u202eb")),
+    "contiguous file": archive(member(f"{INSIDE}/a", type=tarfile.CONTTYPE)),
+    "unknown type": archive(member(f"{INSIDE}/a", b"", type=b"Z")),
+    "file that ends as a folder": archive(member(f"{INSIDE}/a/")),
+    "zip": zipped(),
     "compressed": b"\x1f\x8b" + bytes(2000),
     "no archive": b"not a tar archive, but long enough" * 100,
     "garbage in between": archive(member(f"{INSIDE}/a"))[:1024] + b"?" * 1024 + bytes(10240),
