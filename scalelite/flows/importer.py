@@ -1,7 +1,8 @@
 """Imports archives: unpacked aside, put in place, then said in Postgres, and only then is the archive removed.
 
 Whatever stops this between two steps, the archive is still there, nothing that is not whole is shown, and the next
-round does it all again with the same outcome. Rules: spec/recordings.md.
+round does it all again with the same outcome. No lock is held while files are brought into an object storage: they are
+a new generation, which the row switches to if nobody else changed the recording's files. Rules: spec/recordings.md.
 """
 
 from __future__ import annotations
