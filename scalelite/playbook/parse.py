@@ -31,6 +31,7 @@ from scalelite.playbook.book import (
     Task,
     TaskWords,
 )
+from scalelite.playbook.foreign import FOREIGN
 from scalelite.playbook.templates import plain
 
 if TYPE_CHECKING:
@@ -44,29 +45,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 
-# Keywords of Ansible's that mean nothing here, and what does.
-FOREIGN: Final = {
-    **dict.fromkeys(("hosts",), "Write servers: or tenants: instead."),
-    **dict.fromkeys(
-        ("gather_facts", "gather_subset", "gather_timeout", "fact_path"), "What is known of a server is in server.*."
-    ),
-    **dict.fromkeys(
-        ("become", "become_user", "become_method", "become_flags", "become_exe", "remote_user", "connection", "port"),
-        "Tasks run here, and not on the servers: write ssh into a command.",
-    ),
-    **dict.fromkeys(("delegate_to", "delegate_facts", "local_action"), "All tasks run on this machine. Remove it."),
-    **dict.fromkeys(("roles", "import_role", "include_role"), "There are no roles: write include_tasks."),
-    **dict.fromkeys(("import_tasks", "import_playbook", "include"), "Write include_tasks, or name several playbooks."),
-    **dict.fromkeys(("async",), "Give the module a timeout instead."),
-    **dict.fromkeys(("strategy",), "Plays go on task by task; write serial for batches."),
-    **dict.fromkeys(("environment",), "Give command its env."),
-    **dict.fromkeys(("vars_prompt",), "Give --extra-vars."),
-    **dict.fromkeys(("force_handlers",), "Write the task under always."),
-    **dict.fromkeys(("ignore_unreachable",), "Write ignore_errors."),
-    **dict.fromkeys(("collections", "module_defaults", "debugger", "diff", "timeout", "args", "action"), "Remove it."),
-    **dict.fromkeys(("meta",), "Handlers run at the end of each section. Remove it."),
-    **dict.fromkeys(("shell", "raw", "script"), "Write command: {argv: [bash, -c, …]}."),
-}
 _BLOCK: Final = ("block", "rescue", "always", "finally")
 _LOOPS: Final = "with_"
 _SHARED: Final = tuple(SharedWords.model_fields)
@@ -289,7 +267,8 @@ class _Parser:
         found = self._words(kind, keys, path, mark)
         if len(named) != 1:
             what = f"has {len(named)} modules: {', '.join(named)}" if named else "has no module"
-            self._report("SL202", path, f"a task {what}. Give it exactly one.", mark)
+            if named or not FOREIGN.keys() & keys.keys():  # which has been told, and may be in the place of a module
+                self._report("SL202", path, f"a task {what}. Give it exactly one.", mark)
             return None
         [name] = named
         args = self._args(self._modules[name], tree[name], tree.marks[name], (*path, name), folder)

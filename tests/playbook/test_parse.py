@@ -42,6 +42,8 @@ MISTAKES = [
     ("- servers: all\n  tasks:\n    - debug:\n      when: a and\n", "4:13 SL130"),
     ("- servers: all\n  tasks:\n    - rescue: [{debug: }]\n", "3:7 SL115"),
     ("- hosts: all\n", "1:3 SL206"),
+    ("- servers: all\n  tasks:\n    - meta: flush_handlers\n", "3:7 SL206"),
+    ("- servers: all\n  tasks:\n    - shell: ls\n", "3:7 SL206"),
     ("servers: all\n", "1:1 SL201"),
 ]
 
