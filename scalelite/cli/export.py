@@ -29,6 +29,8 @@ _CHOICES: Final = (
     "--secrets vault (give --vault-password-file), env (lookups; with --env-file, the values), plain, or omit"
 )
 
+_CHOICES_OF_UPDATE: Final = "--secrets vault (give --vault-password-file), or plain"
+
 
 @click.command()
 @click.option("-o", "--output", metavar="FILE|FOLDER/", help="Where to; a folder gets a file a section.")
@@ -83,7 +85,7 @@ def _update(settings: Settings, paths: tuple[str, ...], way: Way | None, *, ask:
     from scalelite.cli.update import bring_home  # noqa: PLC0415 - only for this
 
     def protect(secrets: Sequence[Placed]) -> Sequence[str | Written | None]:
-        return _protection(settings, way)[1](secrets) if secrets else ()
+        return _protection(settings, way, _CHOICES_OF_UPDATE)[1](secrets) if secrets else ()
 
     if "-" in paths:
         raise UsageError("standard input cannot be edited", hint="name a file or a folder")
@@ -109,7 +111,9 @@ def _sections(text: str) -> tuple[Section, ...]:
     return tuple(section for section in ORDER if section in wanted)
 
 
-def _protection(settings: Settings, way: Way | None) -> tuple[Way, Protect, Environment | None]:
+def _protection(
+    settings: Settings, way: Way | None, choices: str = _CHOICES
+) -> tuple[Way, Protect, Environment | None]:
     """Return how secrets are written, by which function, and what then holds their values for --env-file."""
     from scalelite.inventory import protect  # noqa: PLC0415
 
@@ -122,7 +126,7 @@ def _protection(settings: Settings, way: Way | None) -> tuple[Way, Protect, Envi
             environment = protect.Environment()
             return way, environment, environment
     if not (passwords := vault_passwords(settings)):
-        raise UsageError("secrets cannot be encrypted: no vault password is configured", hint=f"choose {_CHOICES}")
+        raise UsageError("secrets cannot be encrypted: no vault password is configured", hint=f"choose {choices}")
     return "vault", protect.Vault(passwords[0], _shown), None
 
 

@@ -179,8 +179,16 @@ def blame_text(key: Key, blame: Blame, revisions: Mapping[int, Revision]) -> str
     ]
     gone = ""
     if blame.removed is not None:
-        gone = f"{plain(key.address)} is gone; removed {' '.join(_cells(revisions[blame.removed])[1:])}".rstrip() + "\n"
+        revision = revisions[blame.removed]
+        gone = f"{plain(key.address)} is gone; {_how(key, revision)} {' '.join(_cells(revision)[1:])}".rstrip() + "\n"
     return gone + table(BLAME_HEADS, rows)
+
+
+def _how(key: Key, revision: Revision) -> str:
+    """Say how an object came to be gone: it, or its tenant, may have another name since."""
+    old = f"tenant/{key.name}"
+    new = next((entry["address"] for entry in revision.changes if entry.get("was") == old), "")
+    return f"with {old} renamed to {new}" if new and key.address != old else f"renamed to {new}" if new else "removed"
 
 
 def _cells(revision: Revision) -> tuple[str, str, str, str]:

@@ -67,7 +67,8 @@ def test_drift_is_shown_confirmed_and_written_and_a_plan_is_empty_then(scalelite
 @pytest.mark.shows("inventory: export --update", "inventory: --secrets")
 def test_a_changed_secret_needs_a_way_to_be_written(scalelite: Command, database: str) -> None:
     change_by_hand(database, secret=Secret(f"{CANARY}-new"))
-    assert "--secrets" in scalelite("export", "--update", "inv.yml", "--yes", status=64).stderr
+    refused = scalelite("export", "--update", "inv.yml", "--yes", status=64).stderr
+    assert "hint: choose --secrets vault (give --vault-password-file), or plain" in refused
     (scalelite.folder / "password").write_text("open sesame")
     scalelite("export", "--update", "inv.yml", "--yes", "--vault-password-file", "password")
     text = (scalelite.folder / "inv.yml").read_text()

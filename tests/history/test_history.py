@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scalelite.core.model import Declared, Key, Kind, LrsBasic, LrsSpec, Secret
+from scalelite.core.show_history import blame_text
 from scalelite.errors import UsageError
 from scalelite.flows import reconcile
 from scalelite.flows.history import find_blame, plan_rollback, revision_steps
@@ -149,6 +150,13 @@ async def test_blame_follows_a_tenant_through_its_names(cluster: Cluster) -> Non
     assert param is not None
     assert (found.blame.fields["name"], found.blame.fields["enabled"]) == (2, 1)
     assert param.blame.fields["value"] == 1
+    for key, how in (
+        (Key(Kind.TENANT, "old"), "is gone; renamed to tenant/new"),
+        (Key(Kind.SETTING, "old", "record"), "is gone; with tenant/old renamed to tenant/new"),
+    ):
+        gone = await find_blame(cluster.connection, key)
+        assert gone is not None
+        assert how in blame_text(key, gone.blame, gone.revisions)
 
 
 @pytest.mark.shows("plan: blame")
