@@ -51,7 +51,9 @@ class Tried:
 
 
 @pytest.mark.shows("issue B: a canary test", "inventory: secrets are a type of their own", "cli: --format", "DE-8")
-def test_no_command_says_a_secret_in_any_form(cluster: Path, database: str) -> None:
+def test_no_command_says_a_secret_in_any_form(cluster: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPOOL", "WORK", "PUBLISH", "UNPUBLISH"):
+        monkeypatch.setenv(f"RECORDING_{name}_DIR", str(cluster / "recordings" / name.lower()))
     tried = Tried(cluster, database)
     for style in ("text", "json", "gitlab-codequality", "junit", "sarif"):
         tried("validate", "--format", style, *INVENTORY)
