@@ -44,7 +44,7 @@ def serve(settings: Settings, conninfo: str, *, poller: bool = True) -> None:
         workers = range(1, shared.workers + 1)
         programs = [Program(f"worker {number}", run_worker, (shared, conninfo, listener)) for number in workers]
         if poller:
-            programs.append(Program("poller", run_poller, (shared, conninfo), vital=False))
+            programs.append(Program("poller", _poller, (shared, conninfo), vital=False))
         Supervisor(programs, let_go=partial(_let_go, listener)).run()
 
 
@@ -126,9 +126,14 @@ def _on_parents_end(sentinel: int, stop: asyncio.Event) -> None:
 # --- poller ----------------------------------------------------------------------------------------------------------
 
 
+def _poller(settings: Settings, conninfo: str) -> None:
+    """The poller as a process of its own beside the workers."""
+    logs.configure(settings.log_level, settings.log_format)
+    run_poller(settings, conninfo)
+
+
 def run_poller(settings: Settings, conninfo: str) -> None:
     """Poll until SIGINT or SIGTERM, or until the parent is gone."""
-    logs.configure(settings.log_level, settings.log_format)
     asyncio.run(_poll(settings, conninfo))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.golden.rake import load, replaying, resolver, running_servers
-from tests.golden.rake_compare import recorded
+from tests.golden.rake_compare import recorded, without_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,16 +73,20 @@ def test_each_difference_is_of_a_record_and_has_a_reason() -> None:
 def test_the_poller_runs_until_it_is_told_to_end(
     database: str, servers: list[RunningServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Recorded as 18-rake-poll/039: nothing is printed, and SIGTERM is a good end."""
+    """Nothing is printed, and SIGTERM is a good end."""
     monkeypatch.chdir(tmp_path)
     with replaying(database, servers) as replay:
         replay.reset(servers=())
         process = subprocess.Popen(
-            [sys.executable, "-m", "scalelite", "rake", "poll[1]"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+            [sys.executable, "-m", "scalelite", "rake", "poll[1]"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "LOG_LEVEL": "info"},
+        )  # fmt: skip
         deadline = time.monotonic() + 20
         while not replay.polled() and time.monotonic() < deadline:
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
-    assert (process.returncode, out, err) == (0, b"", b"")
+    err, logged = without_log(err)
+    (record,) = (record for record in load("18-rake-poll") if record["id"] == ENDLESS)
+    assert (process.returncode, out, err) == (record["exit"], record["stdout"], record["stderr"])
+    assert logged == EXPECTED[ENDLESS]["log"]
