@@ -6,9 +6,10 @@ say is refused in the same words (spec/cli.md). `flows/admin.py` carries wishes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -325,13 +326,18 @@ def _checked(model: type[S], fields: Mapping[str, Any]) -> S:
         raise SpecRefused(refusal(error)) from None
 
 
+# pydantic's names for the ways in which a value may be one.
+_OF_UNIONS: Final = re.compile(r"(?:is-instance|function-(?:after|before|plain|wrap))\[.*\]")
+
+
 def refusal(error: ValidationError) -> str:
     """Return what a model found wrong, field by field, without the values, which may be secrets."""
     found = error.errors(include_input=False, include_context=False, include_url=False)
-    return "; ".join(_said(one) for one in found)
+    told = [one for one in found if one["type"] != "is_instance_of"] or found  # of Secret, which nobody sends
+    return "; ".join(_said(one) for one in told)
 
 
 def _said(error: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in error["loc"])
+    place = ".".join(text for part in error["loc"] if not _OF_UNIONS.fullmatch(text := str(part)))
     what = error["msg"].removeprefix("Value error, ")
     return f"{place}: {what[:1].lower()}{what[1:]}" if place else what

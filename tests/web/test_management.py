@@ -242,6 +242,16 @@ HOSTILE: Final = {
 }
 
 
+@pytest.mark.shows("bbb-api: management API")
+async def test_a_refusal_names_the_field_in_the_words_of_the_api(cluster: Cluster) -> None:
+    client = await started(cluster)
+    answer = await client("addServer", {"server": {"url": "https://a/api", "secret": "a\0b"}})
+    assert (answer.status, json.loads(answer.body)) == (
+        400,
+        {"error": "server.secret: must not hold control characters"},
+    )
+
+
 @pytest.mark.shows("issue D: hostile requests", "bbb-api: management API")
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
 async def test_what_cannot_be_meant_is_a_400_in_json(cluster: Cluster, body: bytes) -> None:
