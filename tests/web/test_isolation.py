@@ -227,3 +227,29 @@ async def test_a_tenant_is_found_by_its_label_or_a_declared_host_in_any_letter_c
     for host in (f"nobody.{DOMAIN}", "meet.nobody.example", f"tenant1.x.{DOMAIN}", DOMAIN, "tenant1.example"):
         answer = await ask(service, "getMeetings", "own", host, SECRETS["own"])
         assert not answer.is_xml or answer.failure == BAD_CHECKSUM, (host, answer.body)
+
+
+@pytest.mark.shows("bbb-api: tenants, TRUSTED_PROXIES")
+async def test_a_proxys_word_for_the_host_counts_if_it_is_trusted(cluster: Cluster) -> None:
+    nobody = await cluster.start(1)
+    others = await cluster.serve(TRUSTED_PROXIES="10.0.0.0/8")
+    trusted = await cluster.serve(TRUSTED_PROXIES="10.0.0.0/8,127.0.0.1")
+    said = {"X-Forwarded-Host": f"tenant2.{DOMAIN}, {HOSTS['own']}"}
+    for service in (nobody, others):
+        assert (await service.call("getMeetings", host=DOMAIN, headers=said)).failure == BAD_CHECKSUM
+        assert (await service.call("getMeetings", headers={"X-Forwarded-Host": f"tenant2.{DOMAIN}"})).succeeded
+    assert (await trusted.call("getMeetings", host=DOMAIN, headers=said)).succeeded
+    assert (await trusted.call("getMeetings")).succeeded, "a proxy that passes the host on"
+
+
+@pytest.mark.shows("bbb-api: tenants, MULTITENANCY_ENABLED", "bbb-api: checksum")
+async def test_tenants_count_if_they_are_switched_on_in_any_letter_case(cluster: Cluster) -> None:
+    await cluster.start(1)
+    secrets = {"LOADBALANCER_SECRET": "lb-secret", "LOADBALANCER_SECRETS": "lb-two:lb-three"}
+    on = await cluster.serve(MULTITENANCY_ENABLED="TRUE", **secrets)
+    off = await cluster.serve(MULTITENANCY_ENABLED="False", **secrets)
+    for secret in ("lb-secret", "lb-two", "lb-three"):
+        assert (await on.call("getMeetings", secret=secret)).failure == BAD_CHECKSUM
+        assert (await off.call("getMeetings", secret=secret, host=DOMAIN)).succeeded
+    assert (await on.call("getMeetings")).succeeded
+    assert (await off.call("getMeetings", host=DOMAIN)).failure == BAD_CHECKSUM
