@@ -17,7 +17,7 @@ from collections import Counter
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
@@ -26,7 +26,6 @@ from psycopg.conninfo import make_conninfo
 from scalelite.store.db import connect
 from scalelite.store.embedded import embedded
 from scalelite.wiring import prepare
-from tests.beside import SECONDS, Soak
 from tests.statements import report
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 # A command rather than a program: not everybody may give it.
 TMPFS: Final = "mount -t tmpfs"
+FULL: Final = os.environ.get("SCALELITE_TESTS") == "full"
 _left_out: Counter[str] = Counter()
 _numbers = itertools.count()
 
@@ -54,13 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     dropped: list[pytest.Item] = []
     for item in items:
         missing = [name for mark in item.iter_markers("needs") for name in mark.args if not _is_there(name)]
-        if item.get_closest_marker("beside") and not SECONDS:
+        if item.get_closest_marker("beside") and not FULL:
             missing = ["ten minutes"]
         (dropped if missing else kept).append(item)
         _left_out.update(missing[:1])
-    if dropped and os.environ.get("SCALELITE_TESTS") == "full":
-        raise pytest.UsageError(f"SCALELITE_TESTS=full, but these programs are missing: {', '.join(_left_out)}")
-    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("beside") is not None)
+    items[:] = kept
     config.hook.pytest_deselected(items=dropped)
     if config.getoption("--statements"):
         print(report(items))  # noqa: T201
@@ -83,21 +81,26 @@ def _may_mount() -> bool:
         return done.returncode == 0
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells what it left out; in the full level nothing may be."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = dict(_left_out)
+    elif FULL and _left_out:
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """All workers leave out the same: each has the whole list, and runs a part of it."""
+    _left_out.update(Counter(getattr(node, "workeroutput", {}).get("left_out", {})) - _left_out)
+
+
 def pytest_unconfigure() -> None:
     """The very last line says what was left out."""
     if _left_out:
         parts = ", ".join(f"{count} for want of {name}" for name, count in sorted(_left_out.items()))
-        print(f"left out {sum(_left_out.values())} tests: {parts}")  # noqa: T201
-
-
-@pytest.fixture(scope="session", autouse=True)
-def soak(request: pytest.FixtureRequest) -> Iterator[Soak | None]:
-    """Run the soak beside all tests, if a test is to wait for it."""
-    if any(item.get_closest_marker("beside") for item in request.session.items):
-        with Soak() as running:
-            yield running
-    else:
-        yield None
+        verdict = "; SCALELITE_TESTS=full allows none" if FULL else ""
+        print(f"left out {sum(_left_out.values())} tests: {parts}{verdict}")  # noqa: T201
 
 
 @pytest.fixture(scope="session")
