@@ -332,7 +332,7 @@ async def test_the_document_names_every_call_and_its_schemas_are_schemas(cluster
 
 @pytest.mark.shows("bbb-api: management API, OpenAPI", "issue D: schemathesis")
 async def test_the_service_holds_to_its_own_document(cluster: Cluster, tmp_path: Path) -> None:
-    client = await started(cluster)
+    client = await started(cluster, RECORDING_SPOOL_DIR=str(tmp_path / "spool"))  # archives are sent, too
     url = f"http://127.0.0.1:{client.service.port}{MANAGEMENT}/openapi.json"
     checks = (
         "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
