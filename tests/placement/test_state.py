@@ -18,7 +18,7 @@ from scalelite.flows.acting import Acting
 from scalelite.store import runtime
 from scalelite.store.db import connect
 from scalelite.store.specs import Author
-from tests.web.conftest import QUICK, Answer, Cluster, eventually
+from tests.web.conftest import Answer, Cluster, eventually
 
 TENANTS: Final = ("tenant1", "tenant2")
 ROOMS: Final = ("room-1", "room-2", "room-3")
@@ -176,7 +176,7 @@ def test_whatever_is_done_at_once_what_must_hold_holds(postgres: str, story: lis
 async def tell(conninfo: str, story: list[object]) -> None:
     async with connect(conninfo, "tests") as connection, AsyncExitStack() as stack:
         cluster = Cluster(conninfo, connection, stack)
-        await cluster.start(SERVERS, environment=QUICK)
+        await cluster.start(SERVERS)
         await cluster.serve()
         world = World(cluster)
         for step in story:

@@ -129,7 +129,7 @@ async def test_a_meeting_that_its_server_lost_and_made_anew_is_another(cluster: 
 
 async def moved(cluster: Cluster) -> tuple[RunningServer, RunningServer]:
     """Have a meeting of `room` placed anew while its server is away, and let that return; the old and the new home."""
-    service = await cluster.start(3, environment=QUICK)
+    service = await cluster.start(3)
     await service.create("room", moderatorPW="mp")
     (old,) = cluster.hosts_of("room")
     old.refuse()

@@ -20,7 +20,7 @@ from scalelite.flows.poller import poll_forever
 from scalelite.store import leases, runtime
 from scalelite.store.specs import Author
 from scalelite.wiring import allow_connections
-from tests.web.conftest import QUICK, Cluster, eventually, failed
+from tests.web.conftest import Cluster, eventually, failed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -139,7 +139,7 @@ async def test_a_load_is_explained_by_what_it_is_made_of(cluster: Cluster) -> No
 @pytest.mark.shows("PO-3", "PO-4", "PO-9", "PO-10", "operations: 50 of 100 servers that hang")
 async def test_servers_that_hang_hold_up_no_other_and_lose_no_meeting(cluster: Cluster) -> None:
     """The others' statuses are written while those are still waited for."""
-    service = await cluster.start(100, environment={**QUICK, "POLLER_WAIT_TIMEOUT": "4"})
+    service = await cluster.start(100, environment={"POLLER_WAIT_TIMEOUT": "5"})
     await asyncio.gather(*(service.create(f"room-{number}") for number in range(10)))
     hung, well = cluster.servers[:50], cluster.servers[50:]
     for server in hung:
@@ -211,7 +211,7 @@ def test_as_many_connections_may_be_open_as_the_system_grants() -> None:
 @pytest.mark.shows("PO-12", "PO-9")
 @pytest.mark.parametrize("how", ["status", "garbage", "close", "checksum_error", "refuse"])
 async def test_whatever_a_server_answers_is_a_failed_poll_and_removes_nothing(cluster: Cluster, how: Any) -> None:
-    service = await cluster.start(3, environment=QUICK)
+    service = await cluster.start(3)
     await service.create("room")
     (server,) = cluster.hosts_of("room")
     server.fail(how)
@@ -238,7 +238,7 @@ async def test_an_unhealthy_server_serves_its_meetings_and_gets_no_new_ones(clus
 
 @pytest.mark.shows("PO-10")
 async def test_a_poller_that_suspects_itself_takes_nobody_offline_and_ends_nothing(cluster: Cluster) -> None:
-    service = await cluster.start(4, environment=QUICK)
+    service = await cluster.start(4)
     await service.create("room")
     (home,) = cluster.hosts_of("room")
     home.refuse()
