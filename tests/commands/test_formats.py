@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -97,3 +99,25 @@ def test_a_group_alone_lists(cluster: Here, group: str) -> None:
     assert cluster(group, "--format", "json").json == cluster(group, "list", "--format", "json").json
     assert cluster(group).out == cluster(group, "list").out
     assert "Example:" in cluster(group, "--help").out
+
+
+@pytest.mark.shows("cli: JSON is stable and documented")
+def test_the_fields_are_those_that_are_documented(cluster: Here) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "scalelite-tasks.md").read_text()
+    cluster.environ("TENANT_SECRET", "t")
+    cluster("tenants", "add", "acme", "env:TENANT_SECRET")
+    cluster("tenant-settings", "add", "acme", "record", "true")
+    cluster("tokens", "add", "ci", "--scope", "read")
+    cluster.write("cluster: {name: c}\n" + INVENTORY)
+    section = page.partition("## For programs")[2].partition("\n## ")[0]
+    row = re.compile(r"^\| `([a-z -]+?)(?: --dry-run)?`(?:, one object)? \| `?((?:[^`|]|\\\|)+)`? \|$", re.MULTILINE)
+    documented = dict(row.findall(section))
+    assert documented.keys() == LISTS.keys()
+    wrong = []
+    for name, fields in documented.items():
+        values = cluster(*name.split(), *LISTS[name], "--format", "json").json
+        one = values[0] if isinstance(values, list) and values else values
+        names = re.sub(r"\{.*?\}", "", fields).split()
+        if one and name != "meetings info" and [*one] != names:
+            wrong.append(f"{name}: {[*one]} is documented as {names}")
+    assert not wrong
