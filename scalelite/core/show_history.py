@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from scalelite.core.model import has_secret
+from scalelite.core.model import OF_TENANTS, Key, Kind, has_secret
 from scalelite.core.show import CHANGED_SECRET, as_json, counted, difference, plain, table, touched
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from scalelite.core.drift import Drift, Touch
-    from scalelite.core.model import AnySpec, Key
+    from scalelite.core.model import AnySpec
     from scalelite.core.revisions import Blame, Revision, Step
 
 _SYMBOLS: Final = {
@@ -186,8 +186,8 @@ def blame_text(key: Key, blame: Blame, revisions: Mapping[int, Revision]) -> str
 
 def _how(key: Key, revision: Revision) -> str:
     """Say how an object came to be gone: it, or its tenant, may have another name since."""
-    old = f"tenant/{key.name}"
-    new = next((entry["address"] for entry in revision.changes if entry.get("was") == old), "")
+    old = Key(Kind.TENANT, key.name).address if key.kind in OF_TENANTS else ""
+    new = next((entry["address"] for entry in revision.changes if old and entry.get("was") == old), "")
     return f"with {old} renamed to {new}" if new and key.address != old else f"renamed to {new}" if new else "removed"
 
 
