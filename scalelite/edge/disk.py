@@ -10,10 +10,11 @@ import ctypes
 import errno
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -46,12 +47,14 @@ class Disk:
         os.fsync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename within a file system, atomically; both folders are brought to the disk."""
+        """Rename within a file system, atomically; the folders around and within are brought to the disk."""
+        self._sync(_folders(source))
         source.rename(target)
-        self._sync_folders(source, target)
+        self._sync({source.parent, target.parent})
 
     def exchange(self, one: Path, other: Path) -> None:
         """Let two folders swap places; atomically, where the file system can."""
+        self._sync(_folders(one))
         done = _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
         if done != 0:
             code = ctypes.get_errno()
@@ -61,7 +64,7 @@ class Disk:
             other.rename(aside)
             one.rename(other)
             aside.rename(one)
-        self._sync_folders(one, other)
+        self._sync({one.parent, other.parent})
 
     def remove(self, path: Path) -> None:
         """Remove a file; one that is gone is fine."""
@@ -73,10 +76,16 @@ class Disk:
             shutil.rmtree(path)
 
     @staticmethod
-    def _sync_folders(one: Path, other: Path) -> None:
-        for folder in {one.parent, other.parent}:
+    def _sync(folders: Iterable[Path]) -> None:
+        """Bring the names of what is in these folders to the disk."""
+        for folder in folders:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return a folder and all folders in it; none for a file."""
+    return [Path(folder) for folder, _, _ in os.walk(path)]
