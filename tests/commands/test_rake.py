@@ -83,7 +83,7 @@ def test_the_wrapper_passes_tasks_on(here: Here) -> None:
     wrapper = Path(__file__).parents[2] / "deploy" / "rake"
     lines = [line for line in wrapper.read_text().splitlines() if line]
     assert lines == ["#!/bin/sh", 'exec scalelite rake "$@"']
-    script = wrapper.read_text().replace("exec scalelite", f"exec {sys.executable} -m scalelite")
+    script = wrapper.read_text().replace("exec scalelite", f'exec "{sys.executable}" -m scalelite')
     done = subprocess.run(["/bin/sh", "-s", "servers"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "No servers are configured\n")
 
