@@ -33,13 +33,13 @@ async def note_agreement(
 
     Takes the lock of an apply when a time for it is given, else the caller holds it.
     """
-    if not author.inventory or not await _open(connection):
+    if not author.inventory or not (opened := await _open(connection)):
         return None
     if lock_timeout_s is not None:
         async with db.apply_lock(connection, lock_timeout_s):
             return await note_agreement(connection, wanted, author)
     live = await specs.load_live(connection)
-    there, gone = core.agreed(live.declared, await _open(connection), wanted)
+    there, gone = core.agreed(live.declared, opened, wanted)
     files = {key: place.file if (place := wanted.places.get((key, ""))) else "" for key in there}
     return await revisions.mark_applied(connection, files, gone, live.revision)
 

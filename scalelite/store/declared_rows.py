@@ -100,6 +100,8 @@ async def _tenant_ids(connection: Connection, names: list[str]) -> dict[str, UUI
 
 def sealed(value: Any, sealer: Sealer, identity: str) -> Any:
     """Return the spec as JSON values for Postgres, each secret sealed for identity/FIELD."""
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, Secret):
         return sealer.seal(value.reveal(), identity)
     if isinstance(value, UUID):

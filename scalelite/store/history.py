@@ -83,8 +83,7 @@ async def load_pasts(connection: Connection) -> dict[Key, Past]:
 async def never_applied(connection: Connection) -> list[Key]:
     """Read which objects no inventory has ever applied."""
     cursor = await connection.execute(
-        "SELECT kind, name, param FROM declared_object WHERE (kind, name, param) NOT IN"
-        " (SELECT kind, name, param FROM applied)",
+        "SELECT kind, name, param FROM declared_object EXCEPT SELECT kind, name, param FROM applied",
         binary=True,
     )
     return [_key(row) for row in await cursor.fetchall()]
