@@ -6,15 +6,15 @@ import codecs
 import json
 import re
 from dataclasses import dataclass
-from email import message_from_bytes
 from typing import TYPE_CHECKING, Any, Final
+
+from scalelite.core.multipart import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 KINDS: Final = ("subtitles", "captions")
 LARGEST: Final = 10 << 20
-_LONGEST_HEAD: Final = 8192
 _LANG: Final = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,4}")
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SRT_TIME: Final = re.compile(r"(\d\d:\d\d:\d\d),(\d{3})")
@@ -74,15 +74,13 @@ def is_language(text: str) -> bool:
 
 def uploaded(body: bytes) -> str:
     """Return the file of a multipart/form-data upload as WebVTT, or '' if there is none that can be read."""
-    boundary = body.partition(b"\r\n")[0]
-    if len(body) > LARGEST or len(boundary) <= len(b"--"):
+    if len(body) > LARGEST:
         return ""
-    for part in (b"\r\n" + body).split(b"\r\n" + boundary)[1:]:
-        head, _, content = part.partition(b"\r\n\r\n")
-        headers = message_from_bytes(head[:_LONGEST_HEAD].lstrip())
-        if headers.get_param("name", header="content-disposition") == "file":
-            return _web_vtt(content)
-    return ""
+    try:
+        files = [part.content for part in parts_of(body) if part.name == "file"]
+    except ValueError:
+        return ""
+    return _web_vtt(files[0]) if files else ""
 
 
 def _web_vtt(content: bytes) -> str:

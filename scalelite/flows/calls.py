@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from scalelite.core import wire
+from scalelite.core.multipart import parts_of
 from scalelite.edge.bbb import NO_BODY, Body
-from scalelite.errors import ChecksumError, UnsupportedContentType
+from scalelite.errors import ChecksumError, InvalidParameter, UnsupportedContentType
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from scalelite.settings import Settings
 
 _FORM: Final = "application/x-www-form-urlencoded"
-_FORMS: Final = frozenset({_FORM, "multipart/form-data"})
+_MULTIPART: Final = "multipart/form-data"
+_FORMS: Final = frozenset({_FORM, _MULTIPART})
 _XML: Final = frozenset({"application/xml", "text/xml"})
 _CONTENT_TYPES: Final = {"create": _FORMS | _XML, "insertDocument": _XML}
 
@@ -64,7 +67,7 @@ class Caller:
 def verified(request: Request, declared: DeclaredView, settings: Settings) -> Caller:
     """Return who makes a call; raises ChecksumError, or InvalidParameter for what cannot be decoded."""
     tenant = declared.tenant_of(request.host)
-    form = request.content_type == _FORM and request.method == "POST" and settings.form_bodies
+    form = request.content_type in _FORMS and request.method == "POST" and settings.form_bodies
     query, params = _signed_params(request, form=form)
     secret = wire.verify(request.call, query, tenant.secrets, settings.accepted_algorithms)
     decoded = wire.decode(params)
@@ -78,7 +81,7 @@ def _slides(request: Request) -> Body:
 
     As in Scalelite, that of a GET does not count, nor does a blank one.
     """
-    taken = {"multipart/form-data"} if request.call == "putRecordingTextTrack" else _XML
+    taken = {_MULTIPART} if request.call == "putRecordingTextTrack" else _XML
     brought = request.method == "POST" and request.content_type in taken and request.body.strip()
     return Body(request.body, request.content_type) if brought else NO_BODY
 
@@ -101,12 +104,22 @@ def _signed_params(request: Request, *, form: bool) -> tuple[wire.SignedQuery, s
     if not form or not request.body:
         query = wire.take_checksum(request.query)
         return query, query.rest
-    body = request.body.decode("ascii", "surrogateescape")
     if not request.query:
-        query = wire.take_checksum(body)
+        query = wire.take_checksum(_form(request))
         return wire.SignedQuery("", query.checksum), query.rest
     query = wire.take_checksum(request.query)
-    return query, query.rest or body
+    return query, query.rest or _form(request)
+
+
+def _form(request: Request) -> str:
+    """Return a form as a query; raises InvalidParameter for one that cannot be read."""
+    if request.content_type == _FORM:
+        return request.body.decode("ascii", "surrogateescape")
+    try:
+        fields = [(part.name, part.content.decode()) for part in parts_of(request.body) if not part.is_file]
+        return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields)
+    except ValueError:
+        raise InvalidParameter("The form cannot be read.") from None
 
 
 # How long Postgres may take before a meeting counts that a worker remembers, though it may be outdated; and then what

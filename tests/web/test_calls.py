@@ -288,6 +288,48 @@ async def test_a_form_counts_where_the_checksum_is_the_whole_query_or_in_the_bod
     assert cluster.last_params("create")["name"] == "Ä long one"
 
 
+def multipart(*fields: tuple[str, bytes]) -> bytes:
+    head = '--x\r\nContent-Disposition: form-data; name="'
+    return b"".join(f'{head}{name}"\r\n\r\n'.encode() + value + b"\r\n" for name, value in fields) + b"--x--\r\n"
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+@pytest.mark.shows("bbb-api: checksum, form bodies")
+@pytest.mark.parametrize("where", ["query", "body"])
+async def test_a_multipart_form_counts_as_any_form(cluster: Cluster, where: str) -> None:
+    service = await cluster.start()
+    proof = checksum("create", "", SECRET)
+    fields = [("meetingID", b"room-1"), ("name", "Ä long one & more".encode())]
+    if where == "body":
+        fields.append(("checksum", proof.encode()))
+    file = 'record"; filename="a.txt'
+    body = multipart(*fields, (file, b"true"))
+    target = f"?checksum={proof}" if where == "query" else ""
+    answer = await service.send(f"{API}/create{target}", method="POST", headers=MULTIPART, body=body)
+    assert answer.succeeded, answer.body
+    asked = cluster.last_params("create")
+    assert (asked["name"], asked.get("record")) == ("Ä long one & more", None), "a file is no parameter"
+
+
+@pytest.mark.shows("bbb-api: checksum, form bodies")
+@pytest.mark.parametrize(
+    "body",
+    [
+        multipart(("meetingID", b"\xff")),
+        multipart(*[("a", b"b")] * 2000),
+        multipart(("meetingID", b"a"), ("meetingID", b"b")),
+    ],
+)
+async def test_a_multipart_form_that_cannot_be_read_is_refused(cluster: Cluster, body: bytes) -> None:
+    service = await cluster.start()
+    target = f"{API}/create?checksum={checksum('create', '', SECRET)}"
+    answer = await service.send(target, method="POST", headers=MULTIPART, body=body)
+    assert answer.text("messageKey") == "validationError"
+    assert cluster.asked("create") == 0
+
+
 @pytest.mark.shows("bbb-api: checksum, form bodies")
 async def test_a_form_never_adds_to_a_signed_query(cluster: Cluster) -> None:
     service = await cluster.start()
