@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from scalelite.errors import SettingInvalid
 
@@ -243,7 +243,6 @@ _ALIASES: Final = {
 }
 _EMPTY_COUNTS: Final = frozenset({"LOADBALANCER_SECRET"})
 _EMPTY_IS_A_VALUE: Final = frozenset({"FSAPI_PASSWORD"})
-LogFormat = Literal["text", "json"]
 
 
 def process_environment() -> dict[str, str]:

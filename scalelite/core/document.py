@@ -6,7 +6,6 @@ with the cluster's own key, so that a change shows and nothing can be guessed. R
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from dataclasses import dataclass
@@ -262,11 +261,6 @@ def digest(document: PlanDocument, key: bytes) -> str:
 def same_digest(document: PlanDocument, key: bytes) -> bool:
     """Say whether nobody has changed the document since it was made."""
     return hmac.compare_digest(document.digest, digest(document, key))
-
-
-def file_digest(data: bytes) -> str:
-    """Return the digest by which files are told apart."""
-    return hashlib.sha256(data).hexdigest()
 
 
 # --- plan to document ------------------------------------------------------------------------------------------------

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
@@ -14,8 +12,6 @@ from scalelite.core.model import Secret, has_secret
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
-
-    from _typeshed import DataclassInstance
 
     from scalelite.core.drift import Touch
 
@@ -123,8 +119,3 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
     )
-
-
-def rows_json(rows: Iterable[DataclassInstance]) -> str:
-    """Return rows of a listing as a JSON array."""
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
